@@ -1,0 +1,192 @@
+"""The command line `visionline`: each command is one operation of this package."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from flows import project
+from flows.project import WorkFailed, WrongUse
+
+app = typer.Typer(
+    name="visionline",
+    help="Keeps vision models fresh: versioned data in; validated, trained, compared and registered models out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+console = Console(soft_wrap=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=1, default=str))
+
+
+@app.command(epilog="Example: `visionline init bccd`")
+def init(
+    recipe: Annotated[str, typer.Argument(help="A file of recipes/, without .yaml: laptop, bccd, imagenet-resnet50.")],
+    force: Annotated[bool, typer.Option(help="Give up uncommitted changes of params.yaml.")] = False,
+) -> None:
+    """Start from a recipe: makes it params.yaml and commits it."""
+    project.enter()
+    from flows import init as operation
+
+    operation.init(recipe, force)
+    console.print(f"params.yaml is the recipe {recipe} now; next: visionline ingest, then visionline run")
+
+
+@app.command(epilog="Example: `visionline generate && visionline run`")
+def generate() -> None:
+    """Draw and ingest the shapes datasets that params.yaml names: a first run without a download."""
+    project.enter()
+    from flows import generate as operation
+
+    names = operation.generate()
+    console.print(f"drawn and ingested: {', '.join(names)}" if names else "the generated datasets are there already")
+
+
+@app.command(epilog="Example: `visionline ingest cells photos/cells --format voc --task detection`")
+def ingest(
+    name: Annotated[str, typer.Argument(help="The dataset; its data lie in data/NAME.")],
+    source: Annotated[Path, typer.Argument(help="Folder with the labelled images; it stays as it is.")],
+    format: Annotated[str, typer.Option(help="coco, imagefolder, imagenet, tiny-imagenet or voc.")],
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test, or train=0.8,val=0.1,test=0.1; else the source's own.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Where the images lie, if not in SOURCE.")] = None,
+    task: Annotated[str | None, typer.Option(help="Also add a task of this kind to params.yaml.")] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first file that can't be taken.")] = False,
+    licence: Annotated[str | None, typer.Option(help="The licence of the source.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add labelled images: a new version of a dataset, checked and committed."""
+    here = Path.cwd()
+    project.enter()
+    from flows import ingest as operation
+
+    arguments = [str(here / source), "--format", format]
+    options = {"--split": split, "--images": str(here / images) if images else None, "--licence": licence}
+    arguments += [word for flag, value in options.items() if value is not None for word in (flag, value)]
+    result = operation.ingest(name, arguments + (["--strict"] if strict else []), task)
+    if as_json:
+        _print_json(result)
+        return
+    for entry in result["params_added"]:
+        console.print(f"added {entry} to params.yaml")
+    console.print("committed; next: visionline run" if result["committed"] else "nothing new, nothing committed")
+
+
+@app.command(epilog="Example: `visionline run --only cells --set tasks.cells.training.steps=800`")
+def run(
+    only: Annotated[list[str] | None, typer.Option(help="Only this task and what it needs; may be repeated.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first, and commit it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the pipeline on the data as it is; does only what changed."""
+    project.enter()
+    from flows import run as operation
+
+    pairs = dict(_pair(text) for text in assignments or [])
+    result = operation.run(only or [], pairs)
+    if as_json:
+        _print_json(result)
+    else:
+        operation.show(result, console)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise WrongUse(f"--set {text}: must be KEY=VALUE, such as tasks.cells.training.steps=800")
+    return key, value
+
+
+@app.command(epilog="Example: `visionline status --json`")
+def status(as_json: AsJson = False) -> None:
+    """Datasets, stages with why they are stale and what they cost, models with their aliases."""
+    project.enter()
+    from flows import status as operation
+
+    state = operation.status()
+    if as_json:
+        _print_json(state)
+    else:
+        operation.show(state, console)
+
+
+@app.command(epilog="Example: `visionline accept finetune@cells --reason 'renamed a variable; loss is the same'`")
+def accept(
+    stage: Annotated[str, typer.Argument(help="A stage of dvc.yaml, such as finetune@cells.")],
+    reason: Annotated[str, typer.Option(help="Why the outputs still stand; goes into the commit.")],
+) -> None:
+    """Keep a stage's outputs though its code changed, because the change is a proven no-op."""
+    project.enter()
+    from flows import accept as operation
+
+    operation.accept(stage, reason)
+    console.print(f"{stage} is fresh again")
+
+
+@app.command(epilog="Example: `visionline predict cells@champion slides/*.jpg --json`")
+def predict(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask a registered model; it answers with the code that it was registered with."""
+    here = Path.cwd()
+    project.enter()
+    from flows import predict as operation
+
+    answers = operation.predict(model, [here / path for path in inputs])
+    if as_json:
+        _print_json(answers)
+        return
+    for file, answer in answers.items():
+        console.print(f"{Path(file).name}: {operation.words(answer)}", highlight=False)
+
+
+@app.command(epilog="Example: `visionline ui`")
+def ui(
+    stop: Annotated[bool, typer.Option("--stop", help="End the services that were started here.")] = False,
+    browse: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
+) -> None:
+    """Addresses of MLflow, Prefect and the Data Docs on this machine; starts those that are not running."""
+    project.enter()
+    from flows import ui as operation
+
+    if stop:
+        console.print(f"ended: {', '.join(operation.stop()) or 'nothing was running'}")
+        return
+    for name, address in operation.start().items():
+        console.print(f"{name:<10} {address}")
+        if browse:
+            typer.launch(address)
+
+
+def main() -> NoReturn:
+    """The console script: 0 done, 1 the work failed, 2 wrong use; a person's mistake gets lines, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except WrongUse as error:
+        _end(error, 2)
+    except (WorkFailed, RuntimeError, OSError) as error:
+        _end(error, 1)
+    sys.exit(0)
+
+
+def _end(error: Exception, code: int) -> NoReturn:
+    if str(error):
+        print(f"visionline: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

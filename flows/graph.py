@@ -1,0 +1,122 @@
+"""The pipeline's graph as DVC reads it from dvc.yaml: the only use of DVC's internal interface in flows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REGISTER = "register"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its name VERB@KEY, the stages it needs, and why it must run (nothing: it is fresh)."""
+
+    name: str
+    needs: tuple[str, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def verb(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def key(self) -> str:
+        return self.name.partition("@")[2]
+
+
+@dataclass(frozen=True)
+class DataPointer:
+    """A dataset's folder and what is wrong with it: '' nothing, 'modified' or 'deleted'."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All stages in an order that respects what they need."""
+
+    stages: dict[str, Stage]
+    pointers: tuple[DataPointer, ...]
+
+    def only(self, keys: Iterable[str]) -> "Graph":
+        """The stages of these tasks and all that those need."""
+        keys = set(keys)
+        wanted: set[str] = set()
+        for name in reversed(self.stages):
+            if self.stages[name].key in keys and self.stages[name].verb not in ("validate", "pretrain"):
+                wanted.add(name)
+            if name in wanted:
+                wanted.update(self.stages[name].needs)
+        return Graph({n: s for n, s in self.stages.items() if n in wanted}, self.pointers)
+
+    def stale(self) -> list[str]:
+        """Stages that must run, or may have to because one that they need must; registration is asked elsewhere."""
+        stale: set[str] = set()
+        for name, stage in self.stages.items():
+            if stage.verb != REGISTER and (stage.reasons or stale.intersection(stage.needs)):
+                stale.add(name)
+        return [name for name in self.stages if name in stale]
+
+
+def read() -> Graph:
+    """The graph of ./dvc.yaml with the state of each stage; ValueError with DVC's words when it can't be read."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo, repo.lock:
+            return _read(repo)
+    except DvcException as error:
+        raise ValueError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+
+
+def restore_missing() -> None:
+    """Bring back from the cache each output and dataset that is not in the working tree; what is not cached stays away."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        missing = [str(out.def_path) for out in repo.index.outs if not Path(out.fs_path).exists() and out.hash_info]
+        if missing:
+            repo.checkout(targets=missing, allow_missing=True, force=False)
+
+
+def _read(repo: Any) -> Graph:
+    import networkx
+
+    graph = repo.index.graph
+    order = [stage for stage in networkx.topological_sort(graph.reverse())]
+    pipeline = [stage for stage in order if stage.cmd]
+    names = {id(stage): stage.addressing.partition(":")[2] or stage.addressing for stage in pipeline}
+    stages = {
+        names[id(stage)]: Stage(
+            names[id(stage)],
+            tuple(sorted(names[id(needed)] for needed in graph.successors(stage) if needed.cmd)),
+            dict(stage.meta or {}),
+            tuple(_reasons(stage)),
+        )
+        for stage in pipeline
+    }
+    pointers = tuple(
+        DataPointer(out.def_path, out.status().get(str(out), "")) for stage in order if not stage.cmd for out in stage.outs
+    )
+    return Graph(stages, tuple(sorted(pointers, key=lambda p: p.path)))
+
+
+def _reasons(stage: Any) -> list[str]:
+    """What DVC finds changed, in words: 'data/bccd/index modified', 'tasks.cells modified', ..."""
+    reasons = []
+    for changes in stage.status(check_updates=True).values():
+        for change in changes:
+            if isinstance(change, str):
+                reasons += [] if change == "always changed" else [change]
+                continue
+            for what in change.values():
+                reasons += [f"{path} {_word(state)}" for path, state in what.items()]
+    return reasons
+
+
+def _word(state: Any) -> str:
+    return state if isinstance(state, str) else ", ".join(f"{k} {v}" for k, v in state.items())

@@ -1,0 +1,48 @@
+"""The repository that a command works in, and the environment that its processes get."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LOCAL_STATE = Path(".visionline")
+
+
+class WrongUse(ValueError):
+    """The command can't work on what it was given: exit code 2."""
+
+
+class WorkFailed(RuntimeError):
+    """The command was right but the work went wrong: exit code 1."""
+
+
+def enter() -> Path:
+    """Go to the root of the git checkout, which every path is relative to; WrongUse outside of one."""
+    answer = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise WrongUse(f"{Path.cwd()} is not in a git repository: visionline keeps versions in git, so clone or git init")
+    root = Path(answer.stdout.strip())
+    if not (root / "dvc.yaml").is_file():
+        raise WrongUse(f"{root} holds no dvc.yaml: run visionline in a clone of its repository")
+    os.chdir(root)
+    os.environ.update(environment(root))
+    LOCAL_STATE.mkdir(exist_ok=True)
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Settings of every process: local state under .visionline/, no telemetry, the same Python in DVC's commands."""
+    defaults = {
+        "PREFECT_HOME": str(root / LOCAL_STATE / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL": "WARNING",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MPLCONFIGDIR": str(root / LOCAL_STATE / "matplotlib"),
+    }
+    here = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
+    fixed = {"PATH": path if path.startswith(here) else f"{here}{os.pathsep}{path}", "PYTHONUNBUFFERED": "1"}
+    return {key: os.environ.get(key, value) for key, value in defaults.items()} | fixed

@@ -1,0 +1,178 @@
+"""The operation `run`: the pipeline on the data as it is; does only what changed."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows import graph as graphs
+from flows import history
+from flows.project import WrongUse
+from stages.params import document, edit
+from stages.tracking.process import locked
+
+REPORTS = Path("reports/evaluate")
+
+
+def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
+    """Bring the models of all tasks, or of some, up to date; returns what the result table shows.
+
+    WrongUse when parameters or data do not fit, WorkFailed when a stage does; finished stages stay usable.
+    """
+    began = time.monotonic()
+    with locked("run", wait_s=0.0):
+        params = _parameters(assignments)
+        unknown = [name for name in only if name not in params.tasks]
+        if unknown:
+            raise WrongUse(f"--only {unknown[0]}: no such task; there are: {', '.join(params.tasks) or 'none'}")
+        _check_data(params)
+        graphs.restore_missing()
+        graph = graphs.read()
+        _refuse_changed_data(graph)
+        graph = graph.only(only) if only else graph
+        stale = graph.stale()
+        stale += _unregistered(graph, stale)
+        outcomes = _work(graph, stale, params.cpu_threads) if stale else []
+    ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
+    return {
+        "tasks": [_row(name) for name in params.tasks if not only or name in only],
+        "ran": ran,
+        "stale": stale,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _parameters(assignments: Mapping[str, str]) -> document.Params:
+    try:
+        if assignments:
+            changed = edit.set_values(assignments)
+            shown = ", ".join(f"{key}={assignments[key]}" for key in changed)
+            history.commit_only([document.PARAMS_FILE], f"params: {shown}")
+        return document.load()
+    except (ValueError, FileNotFoundError) as error:
+        raise WrongUse(str(error)) from None
+
+
+def _check_data(params: document.Params) -> None:
+    used = {b.dataset for b in params.backbones.values()} | {t.dataset for t in params.tasks.values()}
+    for name in params.datasets:
+        if name in used and not Path("data", f"{name}.dvc").is_file():
+            raise WrongUse(f"dataset {name} has no data yet: visionline ingest {name} SOURCE --format FORMAT")
+
+
+def _refuse_changed_data(graph: graphs.Graph) -> None:
+    for pointer in graph.pointers:
+        if pointer.problem == "deleted":
+            raise WrongUse(f"{pointer.path} is not here and not in the cache: dvc pull {pointer.path}")
+        if pointer.problem:
+            raise WrongUse(
+                f"{pointer.path} differs from its pointer {pointer.path}.dvc: add data with visionline ingest, "
+                f"or go back with dvc checkout {pointer.path}"
+            )
+
+
+def _unregistered(graph: graphs.Graph, stale: list[str]) -> list[str]:
+    """Register stages that have something to do."""
+    from stages.tracking import registry
+
+    return [
+        name
+        for name, stage in graph.stages.items()
+        if stage.verb == graphs.REGISTER and (set(stale).intersection(stage.needs) or not registry.is_current(stage.key))
+    ]
+
+
+def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
+    """Run stages under one MLflow run and one Prefect flow run; commit dvc.lock whatever happens, it tells the truth."""
+    from flows import ui
+    from flows.server import prefect_api
+    from stages.tracking import runs
+
+    commit = history.snapshot("visionline run: " + ", ".join(stale)[:200])
+    for name in runs.close_dead_runs():
+        Console().print(f"closed the MLflow run {name}, whose process is gone")
+    parent = runs.begin_pipeline(commit, stale)
+    os.environ |= {runs.PARENT_VARIABLE: parent, runs.COMMIT_VARIABLE: commit}
+    Console().print(f"{len(stale)} of {len(graph.stages)} stages to do; starting Prefect")
+    succeeded = False
+    try:
+        service = ui.running("prefect")
+        with prefect_api(f"{service}/api" if service else None):
+            from flows import pipeline
+
+            outcomes = pipeline.run(graph, stale, pipeline.capacity(cpu_threads))
+            pipeline.publish(markdown([_row(stage.key) for stage in graph.stages.values() if stage.verb == "register"]))
+        succeeded = True
+        return outcomes
+    finally:
+        history.commit_only([Path("dvc.lock")], "run: " + ", ".join(stale)[:200])
+        runs.end_pipeline(parent, succeeded, {"stages": stale})
+
+
+def _row(task: str) -> dict[str, Any]:
+    """A task's line of the result table, from its report and the registry."""
+    from stages.tracking import registry
+
+    report_file = REPORTS / f"{task}.json"
+    if not report_file.is_file():
+        return {"task": task}
+    report = json.loads(report_file.read_text(encoding="utf8"))
+    metric = report["main_metric"]
+    values = {m: report[m]["intervals"].get(metric) for m in ("before", "scratch", "after") if m in report}
+    aliases = registry.aliases(task)
+    return {
+        "task": task,
+        "metric": metric,
+        "num_images": report["num_images"],
+        **values,
+        "aliases": aliases,
+        "findings": report["findings"],
+    }
+
+
+def _shown(value: Mapping[str, float | None] | None) -> str:
+    if not value or value["value"] is None:
+        return "–"
+    if value.get("low") is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+COLUMNS = ("task", "metric", "test images", "before", "from scratch", "after", "versions")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    aliases = ", ".join(f"{alias} {version}" for alias, version in sorted(row.get("aliases", {}).items()))
+    shown = [_shown(row.get(name)) for name in ("before", "scratch", "after")]
+    return [row["task"], row.get("metric", "–"), str(row.get("num_images", "–")), *shown, aliases or "–"]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The result table with findings, for Prefect's pages."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    lines += ["", *(f"- {row['task']}: {finding}" for row in rows for finding in row.get("findings", []))]
+    return "\n".join(lines)
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Print the result table and where to look further."""
+    table = Table(title="Metrics on the test split, with 95 % bootstrap intervals" if result["tasks"] else None)
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in result["tasks"]:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for row in result["tasks"]:
+        for finding in row.get("findings", []):
+            console.print(f"{row['task']}: {finding}", highlight=False)
+    if not result["stale"]:
+        console.print("Everything is up to date: nothing ran, nothing was registered.")
+    else:
+        console.print(f"{len(result['ran'])} stages ran, {result['seconds']:.0f} s. Pictures: {REPORTS}/TASK/")
+    console.print("Look further: visionline ui (MLflow, Prefect, Data Docs), visionline status, visionline predict")

@@ -1,0 +1,88 @@
+"""The Prefect server of a run: an address that is given, or one that lives as long as this process."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.project import LOCAL_STATE, WorkFailed
+from stages.tracking.process import child_of_this_process, locked
+
+START_TIMEOUT_S = 180.0
+LOG = LOCAL_STATE / "logs" / "prefect-server.log"
+
+
+@contextmanager
+def prefect_api(service: str | None = None) -> Iterator[str]:
+    """The address of a Prefect server, also in PREFECT_API_URL while it is open: of the environment, or the service's.
+
+    Without either a server of our own is started on loopback, its database in PREFECT_HOME. The
+    kernel ends it with this process, which Prefect's own embedded server does not survive to do after kill -9.
+    """
+    given = os.environ.get("PREFECT_API_URL") or service
+    if given:
+        os.environ["PREFECT_API_URL"] = given
+        yield given
+        return
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    with locked("prefect-server", wait_s=24 * 3600):
+        server = start_server(port, LOG, is_bound_to_us=True)
+        try:
+            wait_until_healthy(f"{address}/health", server, LOG)
+            os.environ["PREFECT_API_URL"] = address
+            yield address
+        finally:
+            os.environ.pop("PREFECT_API_URL", None)
+            server.terminate()
+            server.wait()
+
+
+def start_server(port: int, log: Path, is_bound_to_us: bool) -> subprocess.Popen[bytes]:
+    """Start a Prefect server on loopback; it ends with this process or stays as a service."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--timeout-keep-alive", "10"]
+    environment = {**os.environ, "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=child_of_this_process() if is_bound_to_us else None,
+            start_new_session=not is_bound_to_us,
+        )
+
+
+def wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the server answers; WorkFailed when it ended or took too long."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and server.poll() is None:
+        if answers(address):
+            return
+        time.sleep(0.2)
+    raise WorkFailed(f"the server at {address} did not start: see {log}")
+
+
+def answers(address: str) -> bool:
+    """Whether a server says 200 at an address."""
+    try:
+        with urllib.request.urlopen(address, timeout=5) as response:  # noqa: S310 - an address of our own
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,167 @@
+"""Reads the records of a source into samples: in parallel over cores, in the order of the source."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from stages.data import index
+from stages.data.images import inspect
+from stages.data.records import Record, Rejected
+from stages.data.shards import Sample
+from stages.data.splits import DEFAULT_FRACTIONS, split_of
+
+CHUNK_RECORDS = 64
+CHUNK_BYTES = 16 * 2**20
+FEW = 256  # records that are read sooner than processes start
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A record that the dataset holds already, with this annotation and split."""
+
+    record: Record
+    split: str
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A record that was read: a new sample, or one to stand in for those that `known` has of its key."""
+
+    record: Record
+    split: str
+    sample: Sample
+    is_new: bool
+
+
+Outcome = Arrived | Unchanged | Rejected
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns a record into a sample, looking at the image only when it isn't known yet."""
+
+    known: index.Known
+    fractions: Mapping[str, float] | None = None  # None: the source's split, or else by hash
+
+    def __call__(self, item: Record | Rejected) -> Outcome:
+        if isinstance(item, Rejected):
+            return item
+        try:
+            return self._read(item)
+        except OSError as error:
+            return Rejected(item.path, f"can't be read: {error.strerror or error}")
+        except UnicodeEncodeError:
+            return Rejected(item.path, "the name is not UTF-8")
+        except ValueError as error:
+            return Rejected(item.path, str(error))
+
+    def _read(self, record: Record) -> Outcome:
+        data = record.image.read()
+        sha256 = hashlib.sha256(data).hexdigest()
+        key = index.key_of(record.path, sha256)
+        split = self._split(record, sha256, key)
+        if self.known.is_same(key, index.annotation_hash(record), split):
+            return Unchanged(record, split)
+        sample = Sample(index.row(record, inspect(data), split), data)
+        return Arrived(record, split, sample, is_new=key not in self.known)
+
+    def _split(self, record: Record, sha256: str, key: str) -> str:
+        """As asked for, or as the source says, or where the sample is, or by its hash."""
+        if self.fractions is None and record.split is not None:
+            return record.split
+        held = self.known.splits(key) if self.fractions is None else []
+        return held[0] if held else split_of(sha256, record.group, self.fractions or DEFAULT_FRACTIONS)
+
+
+def read_all(items: Iterable[Record | Rejected], reader: Reader, workers: int) -> Generator[Outcome, None, None]:
+    """What becomes of each record, in their order; a few are read here, more by worker processes."""
+    stream = _unique(items)
+    first = list(islice(stream, FEW))
+    if workers == 1 or len(first) < FEW:
+        yield from map(reader, chain(first, stream))
+    else:
+        yield from _read_apart(chain(first, stream), reader, workers)
+
+
+def _unique(items: Iterable[Record | Rejected]) -> Iterator[Record | Rejected]:
+    """Reject a path that a source lists twice in a row (its records are sorted by path)."""
+    last = None
+    for item in items:
+        is_again = isinstance(item, Record) and item.path == last
+        yield Rejected(item.path, "listed twice in the source") if is_again else item
+        last = item.path if isinstance(item, Record) else last
+
+
+def _read_apart(stream: Iterator[Record | Rejected], reader: Reader, workers: int) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(reader,)) as pool:
+        waiting: deque[Future[list[Outcome]]] = deque()
+        try:
+            for chunk in _chunks(stream):
+                waiting.append(pool.submit(_read_chunk, chunk))
+                if len(waiting) > 2 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _chunks(stream: Iterator[Record | Rejected]) -> Iterator[list[Record | Rejected]]:
+    """Neighbouring records, as many as are worth a message and fit into memory several times."""
+    chunk: list[Record | Rejected] = []
+    size = 0
+    for item in stream:
+        chunk.append(item)
+        size += _size(item)
+        if len(chunk) == CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size(item: Record | Rejected) -> int:
+    if isinstance(item, Rejected):
+        return 0
+    try:
+        return item.image.size if item.image.size is not None else item.image.file.stat().st_size
+    except OSError:
+        return 0  # the reader will say what is wrong
+
+
+def quieten() -> None:
+    """Hide Pillow's warnings: what they tell of is a defect or a reason already."""
+    warnings.filterwarnings("ignore", module="PIL")
+
+
+def _start(reader: Reader) -> None:
+    """Prepare a worker process."""
+    global _reader
+    _reader = reader
+    quieten()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent can't stop its workers, which would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read_chunk(chunk: list[Record | Rejected]) -> list[Outcome]:
+    return [_reader(item) for item in chunk]
+
+
+_reader: Reader

@@ -1,0 +1,152 @@
+"""Expectations on a dataset, run by Great Expectations: the only door to it."""
+
+import math
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+
+import great_expectations as gx
+import pandas as pd
+import pyarrow as pa
+from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult, RunIdentifier
+from great_expectations.data_context import AbstractDataContext
+from great_expectations.data_context.types.base import ProgressBarsConfig
+
+from stages.data import facts
+from stages.data.checks import Check
+from stages.data.suites import FIRST, NOTHING_THERE, SHOWN, Rule, rules_for
+from stages.params.dataset import ValidationParams
+
+NUM_SHOWN = 20  # offending rows that a check lists
+
+
+def check(
+    index: pa.Table, name: str, task: str, classes: Sequence[str], params: ValidationParams, docs: Path | None = None
+) -> list[Check]:
+    """What the index of dataset `name` is found to be, one Check an expectation, always in the same order.
+
+    index: rows with facts.COLUMNS. docs: a folder that Great Expectations then writes its HTML pages into.
+    ValueError for a task that has no suite.
+    """
+    rules = rules_for(task, name, classes, params)
+    frames = facts.tables(index, task, classes, params)
+    context = _context(docs)
+    results: dict[str, ExpectationValidationResult] = {}
+    run = RunIdentifier(run_name=name, run_time=datetime.now(UTC))
+    for table in dict.fromkeys(rule.table for rule in rules):
+        suite = [rule for rule in rules if rule.table == table and _is_testable(rule, frames[table])]
+        if suite:
+            results |= _validated(context, f"{name}-{table}", frames[table], suite, run)
+    if docs is not None:
+        context.build_data_docs()
+    return [_told(rule, results[rule.name], frames[rule.table]) if rule.name in results else _skipped(rule) for rule in rules]
+
+
+def _context(docs: Path | None) -> AbstractDataContext:
+    """A Great Expectations project in memory, without progress bars, whose pages go to `docs`."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for site in context.get_site_names():
+        context.delete_data_docs_site(site)
+    if docs is not None:
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+        site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
+        context.add_data_docs_site("visionline", site)
+    return context
+
+
+def _is_testable(rule: Rule, frame: pd.DataFrame) -> bool:
+    return len(frame) > 0 or rule.tests_emptiness
+
+
+def _validated(
+    context: AbstractDataContext, name: str, frame: pd.DataFrame, rules: Sequence[Rule], run: RunIdentifier
+) -> dict[str, ExpectationValidationResult]:
+    """Run the rules on a table; results by the rule's name, kept in the context for the pages."""
+    asset = context.data_sources.add_pandas(name).add_dataframe_asset("index")
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules]))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    # Great Expectations would look up its index columns for every offending row, 0.1 ms each: row numbers are free.
+    wanted = {"result_format": "SUMMARY", "partial_unexpected_count": NUM_SHOWN}
+    validation = definition.run(batch_parameters={"dataframe": frame}, result_format=wanted, run_id=run)
+    table = rules[0].table
+    for result in validation.results:
+        _raise_if_broken(result)
+        _name_rows(result, frame, table)
+    _keep(context, name, validation)
+    return {result.expectation_config.meta["check"]: result for result in validation.results}
+
+
+def _raise_if_broken(result: ExpectationValidationResult) -> None:
+    """RuntimeError when an expectation could not be evaluated, which is not the same as failing."""
+    info = result.exception_info or {}
+    for part in [info] if "raised_exception" in info else info.values():
+        if part["raised_exception"]:
+            name = result.expectation_config.meta["check"]
+            raise RuntimeError(f"expectation {name!r} could not be evaluated: {part['exception_message']}")
+
+
+def _name_rows(result: ExpectationValidationResult, frame: pd.DataFrame, table: str) -> None:
+    """Put columns that a person knows in place of the row numbers of what was unexpected."""
+    numbers = result.result.get("partial_unexpected_index_list")
+    if numbers:
+        column = result.expectation_config.kwargs["column"]
+        names = [name for name in SHOWN[table] if name != column]
+        rows = [{name: _plain(row[name]) for name in (column, *names)} for row in frame.iloc[numbers].to_dict("records")]
+        result.result |= {
+            "partial_unexpected_index_list": rows,
+            "unexpected_index_list": rows,
+            "unexpected_index_column_names": names,
+        }
+
+
+def _keep(context: AbstractDataContext, name: str, validation: ExpectationSuiteValidationResult) -> None:
+    """Store a result again, for the pages, after its rows got names."""
+    store = context.validation_results_store
+    (key,) = (key for key in store.list_keys() if key.expectation_suite_identifier.name == name)
+    store.set(key, validation)
+
+
+def _told(rule: Rule, result: ExpectationValidationResult, frame: pd.DataFrame) -> Check:
+    found = result.result
+    rows = found.get("partial_unexpected_index_list") or []
+    num, total = found.get("unexpected_count", 0), found.get("element_count", len(frame))
+    column = result.expectation_config.kwargs.get("column")
+    observed = f"{num} of {total}" if "unexpected_count" in found else _observed(found)
+    fault = "" if result.success else rule.fault.format(num=num, total=total, observed=observed)
+    if fault and rows:
+        fault += ", first: " + FIRST[rule.table].format_map({**rows[0], "column": column, "value": rows[0][column]})
+    return Check(
+        name=rule.name,
+        severity=rule.severity,
+        status="passed" if result.success else "failed",
+        expectation=rule.words,
+        observed=observed,
+        num_checked=total,
+        num_offending=num,
+        offending=tuple(rows),
+        fault=fault,
+        remedy=rule.remedy,
+    )
+
+
+def _skipped(rule: Rule) -> Check:
+    return Check(rule.name, rule.severity, "skipped", rule.words, NOTHING_THERE[rule.table], 0, 0, (), "", rule.remedy)
+
+
+def _observed(found: dict[str, Any]) -> str:
+    """What an expectation on a whole table saw."""
+    if found.get("observed_value") is not None:
+        return str(found["observed_value"])
+    return f"missing: {', '.join(map(str, found.get('partial_missing_list', [])))}"
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table as JSON can hold it; numbers that are not finite become words."""
+    value = value.item() if hasattr(value, "item") else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

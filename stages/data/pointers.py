@@ -1,0 +1,50 @@
+"""What DVC and git know of the files that a stage reads and writes."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.data.versions import hash_path
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """A stage of dvc.yaml while it runs."""
+
+    stage: Any  # dvc.stage.Stage
+
+    def dep_hashes(self) -> dict[str, str]:
+        """Path -> hash of each input file and folder; DVC remembers those that did not change since it hashed them."""
+        files = [dep for dep in self.stage.deps if type(dep).__name__ == "Dependency"]
+        return {dep.def_path: dep.get_hash().value for dep in files}
+
+    def out_hashes(self) -> dict[str, str]:
+        """Path -> hash of each output, as dvc.lock will hold it."""
+        return {out.def_path: hash_path(Path(out.fs_path)) for out in self.stage.outs}
+
+
+@contextmanager
+def stage_files(name: str) -> Iterator[StageFiles]:
+    """The files of a stage of ./dvc.yaml, by its name VERB@KEY."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        yield StageFiles(repo.stage.load_one("dvc.yaml", name))
+
+
+def pointer_hash(pointer: Path) -> str | None:
+    """The hash in a pointer file such as data/NAME.dvc; None when there is no pointer."""
+    if not pointer.is_file():
+        return None
+    return str(YAML(typ="safe").load(pointer)["outs"][0]["md5"])
+
+
+def head_commit() -> str | None:
+    """The commit that is checked out; None outside of git or before the first commit."""
+    answer = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else None

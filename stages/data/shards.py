@@ -1,0 +1,192 @@
+"""Writes shards: immutable tar files of images, each with its part of the index.
+
+Nothing is changed in place, since a file may be a hard link into DVC's cache: each is staged under a temporary name
+beside its final one, and renamed at the end.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from stages.data import index
+from stages.data.dataset import Dataset
+from stages.data.images import SUFFIXES
+
+MAX_BYTES = 128 * 2**20
+MAX_SAMPLES = 10_000
+TEMPORARY = ".tmp"
+BLOCK = 512  # of a tar file
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image's bytes and its row of the index, which has no place in a shard yet."""
+
+    row: index.Row
+    data: bytes
+
+
+@dataclass
+class ShardWriter:
+    """Stages samples as new shards of one batch; `commit` puts them in place, `discard` takes them back."""
+
+    folder: Path
+    batch: int
+    max_bytes: int = MAX_BYTES
+    max_samples: int = MAX_SAMPLES
+    _waiting: list[Sample] = field(default_factory=list)
+    _waiting_bytes: int = 0
+    _added: list[str] = field(default_factory=list)
+    _rewritten: dict[str, list[str]] = field(default_factory=dict)  # shard -> what stands in for it: one or none
+
+    def add(self, sample: Sample) -> None:
+        """Take a sample; a shard is staged each time that one is full."""
+        size = 4 * BLOCK + len(sample.data) + len(_annotation(sample.row))
+        if self._waiting and (len(self._waiting) == self.max_samples or self._waiting_bytes + size > self.max_bytes):
+            self._flush()
+        self._waiting.append(Sample({**sample.row, "batch": self.batch}, sample.data))
+        self._waiting_bytes += size
+
+    def remove(self, shard: str, keys: Iterable[str]) -> None:
+        """Stage the other samples of a shard as one that stands in for it; once a shard."""
+        gone = set(keys)
+        dataset = Dataset(self.folder)
+        rows = pyarrow.parquet.read_table(self._index(shard), schema=index.SCHEMA).to_pylist()
+        kept = [Sample(r, dataset.read(shard, r["offset"], r["size"])) for r in rows if r["key"] not in gone]
+        self._rewritten[shard] = [self._stage(kept)] if kept else []
+
+    def commit(self) -> tuple[int, int]:
+        """Put in place what is staged, then delete what it replaces; numbers of shards added and rewritten.
+
+        Stopped halfway, samples of a rewritten shard may be there twice, but none is lost; the next ingest of the same
+        source puts that right.
+        """
+        self._flush()
+        staged = [*self._added, *(name for names in self._rewritten.values() for name in names)]
+        for shard in staged:
+            # Readers see a shard once its index is there, so the tar goes first.
+            _temporary(self._tar(shard)).replace(self._tar(shard))
+            _temporary(self._index(shard)).replace(self._index(shard))
+        self._folders_to_disk()
+        for shard in sorted(self._rewritten.keys() - set(staged)):
+            self._index(shard).unlink()
+            self._tar(shard).unlink()
+        self._folders_to_disk()
+        return len(self._added), len(self._rewritten)
+
+    def discard(self) -> None:
+        """Delete what is staged, and the folders if nothing was there before."""
+        remove_leftovers(self.folder)
+        for folder in (self.folder / "shards", self.folder / "index", self.folder):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._added.append(self._stage(self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _stage(self, samples: list[Sample]) -> str:
+        """Write a shard and its index under temporary names; the shard's name."""
+        ordered = sorted(samples, key=lambda sample: sample.row["key"])
+        shard = name_of([sample.row for sample in ordered])
+        for path in (self._tar(shard), self._index(shard)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(self._tar(shard)).open("wb") as f:
+            places = _write_tar(f, ordered)
+            _to_disk(f)
+        rows = [
+            {**sample.row, "shard": shard, "offset": offset, "size": len(sample.data)}
+            for sample, offset in zip(ordered, places, strict=True)
+        ]
+        with _temporary(self._index(shard)).open("wb") as f:
+            pyarrow.parquet.write_table(pa.Table.from_pylist(rows, index.SCHEMA), f, compression="zstd")
+            _to_disk(f)
+        return shard
+
+    def _tar(self, shard: str) -> Path:
+        return self.folder / "shards" / f"{shard}.tar"
+
+    def _index(self, shard: str) -> Path:
+        return self.folder / "index" / f"{shard}.parquet"
+
+    def _folders_to_disk(self) -> None:
+        for name in ("shards", "index"):
+            _folder_to_disk(self.folder / name)
+
+
+def name_of(rows: Iterable[index.Row]) -> str:
+    """Name of the shard that holds these samples, 16 hex: the same for the same samples, annotations and splits."""
+    told = (f"{r['key']} {r['sha256']} {r['annotation_hash']} {r['split']}\n" for r in rows)
+    return hashlib.sha256("".join(told).encode()).hexdigest()[:16]
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file so that it is there whole or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path).open("wb") as f:
+        f.write(data)
+        _to_disk(f)
+    _temporary(path).replace(path)
+    _folder_to_disk(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of an ingest that was stopped."""
+    for file in sorted(folder.glob(f"**/*{TEMPORARY}")):
+        file.unlink()
+
+
+def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[int]:
+    """A tar of KEY.SUFFIX and KEY.json for each sample; the offsets of the images' bytes."""
+    places = []
+    for sample in samples:
+        image = f"{sample.row['key']}.{SUFFIXES[sample.row['format']]}"
+        places.append(f.tell() + BLOCK)
+        _write_member(f, image, sample.data)
+        _write_member(f, f"{sample.row['key']}.json", _annotation(sample.row))
+    f.write(bytes(2 * BLOCK))
+    return places
+
+
+def _write_member(f: BinaryIO, name: str, data: bytes) -> None:
+    f.write(_header(name, len(data)))
+    f.write(data)
+    f.write(bytes(-len(data) % BLOCK))
+
+
+def _header(name: str, size: int) -> bytes:
+    """A USTAR header (POSIX.1-1988) that tells nothing of who wrote it and when: the bytes that tarfile gives."""
+    fields = (name.encode(), b"0000644\0", b"0000000\0", b"0000000\0", b"%011o\0" % size, b"00000000000\0")
+    rest = (b"0", b"", b"ustar\00000", b"", b"", b"0000000\0", b"0000000\0", b"")
+    shape = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s167s")
+    checksum = b"%06o\0 " % sum(shape.pack(*fields, b" " * 8, *rest))
+    return shape.pack(*fields, checksum, *rest)
+
+
+def _annotation(row: index.Row) -> bytes:
+    return index.canonical({"labels": row["labels"], "objects": row["objects"]})
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + TEMPORARY)
+
+
+def _to_disk(f: BinaryIO) -> None:
+    f.flush()
+    os.fsync(f.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

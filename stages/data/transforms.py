@@ -1,0 +1,145 @@
+"""Decoded images into training tensors: every random choice is a function of (seed, epoch, sample)."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as tv
+
+from stages.data.images import decode_rgb
+from stages.params.augmentation import ClassificationAugmentation, DetectionAugmentation
+
+
+def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
+    """The random numbers of one sample (key: 16 hex digits) in one epoch, whatever thread or order it is read in."""
+    return np.random.default_rng([seed, epoch, int(key, 16)])
+
+
+def decode(data: bytes, mode: str, image_format: str, orientation: int) -> Tensor:
+    """Encoded image to uint8 [3, H, W], upright; plain JPEG takes the fast decoder, all else Pillow."""
+    if image_format == "JPEG" and mode in ("RGB", "L") and orientation == 1:
+        return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    return torch.from_numpy(decode_rgb(data)).permute(2, 0, 1)
+
+
+def random_resized_crop(
+    image: Tensor, size_px: int, augmentation: ClassificationAugmentation, random: np.random.Generator
+) -> Tensor:
+    """uint8 [3, H, W] to uint8 [3, size_px, size_px]: random crop, flip and colour (Szegedy et al. 2015, section 6)."""
+    top, left, height, width = _crop(image.shape[1:], augmentation, random)
+    image = tv.resized_crop(image, top, left, height, width, [size_px, size_px], antialias=True)
+    if random.random() < augmentation.flip_horizontal:
+        image = image.flip(-1)
+    return _recolour(image, augmentation.brightness, augmentation.contrast, random)
+
+
+def _crop(
+    size: torch.Size, augmentation: ClassificationAugmentation, random: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height, width of a random crop; the whole image when ten tries do not fit."""
+    H, W = size
+    low, high = (math.log(r) for r in augmentation.crop_ratio)
+    for _ in range(10):
+        area = H * W * random.uniform(*augmentation.crop_scale)
+        ratio = math.exp(random.uniform(low, high))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= W and 0 < height <= H:
+            return int(random.integers(H - height + 1)), int(random.integers(W - width + 1)), height, width
+    return 0, 0, H, W
+
+
+def central_crop(image: Tensor, size_px: int, share: float) -> Tensor:
+    """uint8 [3, H, W] to the central uint8 [3, size_px, size_px], after the shorter side became size_px / share."""
+    image = tv.resize(image, [max(size_px, round(size_px / share))], antialias=True)
+    return tv.center_crop(image, [size_px, size_px])
+
+
+def _recolour(image: Tensor, brightness: float, contrast: float, random: np.random.Generator) -> Tensor:
+    """Relative brightness and contrast, each uniform in 1 ± its limit."""
+    if brightness:
+        image = tv.adjust_brightness(image, random.uniform(1 - brightness, 1 + brightness))
+    if contrast:
+        image = tv.adjust_contrast(image, random.uniform(1 - contrast, 1 + contrast))
+    return image
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies on a canvas: canvas = original * scale + (left, top), mirrored in content if flipped."""
+
+    scale: float
+    left: float
+    top: float
+    content_px: tuple[int, int]  # height, width of the part of the canvas that shows the image
+    is_flipped_x: bool = False
+    is_flipped_y: bool = False
+
+    def to_canvas(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] of the original image, in pixels, to canvas pixels, cut at the content's edge."""
+        height, width = self.content_px
+        boxes = boxes_xyxy * self.scale + np.array([self.left, self.top] * 2)
+        boxes = boxes.clip(0, np.array([width, height] * 2))
+        if self.is_flipped_x:
+            boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+        if self.is_flipped_y:
+            boxes = np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
+        return boxes
+
+    def to_original(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] on an unflipped canvas to pixels of the original image."""
+        return (boxes_xyxy - np.array([self.left, self.top] * 2)) / self.scale
+
+
+def fit(size_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> Placement:
+    """The largest scale at which an image fits a canvas, placed at its top left."""
+    scale = min(canvas_hw[0] / size_hw[0], canvas_hw[1] / size_hw[1])
+    content = tuple(min(c, max(1, round(s * scale))) for s, c in zip(size_hw, canvas_hw, strict=True))
+    return Placement(scale, 0.0, 0.0, (content[0], content[1]))
+
+
+def augmented_fit(
+    size_hw: tuple[int, int],
+    canvas_hw: tuple[int, int],
+    augmentation: DetectionAugmentation,
+    random: np.random.Generator,
+) -> Placement:
+    """A random zoom and flips on top of fit; over 1 crops a random part, under 1 leaves the image smaller."""
+    base = fit(size_hw, canvas_hw)
+    scale = base.scale * random.uniform(*augmentation.scale)
+    scaled = [s * scale for s in size_hw]
+    height, width = (min(c, max(1, round(s))) for s, c in zip(scaled, canvas_hw, strict=True))
+    top, left = (-random.uniform(0, max(0.0, s - c)) for s, c in zip(scaled, (height, width), strict=True))
+    return Placement(
+        scale,
+        left,
+        top,
+        (height, width),
+        bool(random.random() < augmentation.flip_horizontal),
+        bool(random.random() < augmentation.flip_vertical),
+    )
+
+
+def place(image: Tensor, placement: Placement, canvas: Tensor) -> None:
+    """Draw uint8 [3, H, W] onto a grey uint8 canvas [3, Hc, Wc] as the placement says."""
+    H, W = image.shape[1:]
+    height, width = placement.content_px
+    top, left = round(-placement.top / placement.scale), round(-placement.left / placement.scale)
+    bottom, right = (
+        min(limit, start + max(1, round(length / placement.scale)))
+        for limit, start, length in ((H, top, height), (W, left, width))
+    )
+    content = tv.resize(image[:, top:bottom, left:right], [height, width], antialias=True)
+    axes = [axis for axis, flipped in ((-1, placement.is_flipped_x), (-2, placement.is_flipped_y)) if flipped]
+    canvas.fill_(CANVAS_GREY)
+    canvas[:, :height, :width] = content.flip(axes) if axes else content
+
+
+CANVAS_GREY = 114  # near ImageNet's mean: padding is close to zero once normalised
+
+
+def recolour(image: Tensor, augmentation: DetectionAugmentation, random: np.random.Generator) -> Tensor:
+    """Random brightness and contrast of a uint8 [3, H, W] image."""
+    return _recolour(image, augmentation.brightness, augmentation.contrast, random)

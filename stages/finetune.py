@@ -1,0 +1,61 @@
+"""Stages `finetune KEY` and `control KEY`: train a task on a pretrained backbone, and the same from scratch."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.params import document
+from stages.tracking.process import stage_main
+
+if TYPE_CHECKING:
+    from stages.models.backbone import Backbone
+
+
+def finetune(key: str) -> None:
+    """Write models/KEY from models/BACKBONE and data/DATASET, as tasks.KEY of params.yaml says."""
+    from stages.models import folder
+
+    _train("finetune", key, Path("models") / key, lambda name: folder.read_backbone(Path("models") / name))
+
+
+def control(key: str) -> None:
+    """Write models/KEY.control: the same model, data and steps as finetune, from random weights."""
+    from stages.models import backbones, folder
+
+    output = Path("models") / f"{key}.control"
+    if not document.task_params(key).control:
+        folder.write(output, None, {"skipped": f"tasks.{key}.control is false"}, [])
+        return
+    _train("control", key, output, lambda name: backbones.from_params(document.backbone_params(name)))
+
+
+def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], Backbone]") -> None:
+    # torch comes after the thread limits, which OpenMP reads when it is loaded.
+    from stages.data.dataset import Dataset
+    from stages.models import folder
+    from stages.tasks import task as tasks
+    from stages.tracking.runs import stage_run
+    from stages.training import session
+
+    params, seed = document.task_params(key), document.seed()
+    dataset = Dataset(Path("data") / params.dataset)
+    with stage_run(stage, key) as run:
+        run.log_params({"seed": seed, "cpu_threads": document.cpu_threads(), **params.model_dump(mode="json")})
+        run.log_dataset(params.dataset, "training")
+        session.prepare_torch(seed, document.cpu_threads())
+        task = tasks.build(params, dataset.classes)
+        model = task.model(make_backbone(params.backbone))
+        result = session.train(task, model, dataset, params.training, seed, run)
+        facts = {
+            "arch": model.backbone.arch,
+            "stem": model.backbone.stem,
+            "params": params.model_dump(mode="json"),
+            "classes": list(dataset.classes),
+            "titles": dict(dataset.titles),
+        }
+        session.keep(output, model, task.main_metric, result, facts, run)
+
+
+if __name__ == "__main__":
+    stage_main({"finetune": finetune, "control": control}, sys.argv[1:])

@@ -1,0 +1,152 @@
+"""What every backbone offers: features at several scales, pooled features, and stages that can be frozen."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A second classifier that a published architecture trains on features of an inner layer."""
+
+    name: str  # torchvision's, "aux1"
+    after: str  # the layer whose output it reads
+    loss_weight: float
+    image_px_min: int
+    make: Callable[[int], nn.Module]  # number of classes -> module
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a torchvision network is cut, in torchvision's layer names; features run from finest to coarsest."""
+
+    stages: tuple[tuple[str, ...], ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    num_features: int
+    image_px_min: int
+    head: Callable[[int], nn.Module]  # number of classes -> last layer
+    head_name: str = "fc"
+    hidden: tuple[str, ...] = ()  # layers between pooling and head
+    auxiliary: tuple[Auxiliary, ...] = ()
+    paddings: tuple[int, ...] = (0, 0, 0, 0)  # a stage's input in `features`, cells on each side
+
+
+class Backbone(nn.Module):
+    """A torchvision network without its classification heads; `net` keeps torchvision's names."""
+
+    def __init__(self, arch: str, net: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.arch, self.stem = arch, "imagenet"
+        self.net = net
+        self.layout = layout
+        self._frozen: tuple[str, ...] = ()
+        self._norms_frozen = False
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each feature map, finest first."""
+        return self.layout.channels
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Image pixels a cell of each feature map, finest first."""
+        return self.layout.strides
+
+    @property
+    def num_features(self) -> int:
+        """Width of the pooled features."""
+        return self.layout.num_features
+
+    @property
+    def image_px_min(self) -> int:
+        """Smallest side of an image that the network can take."""
+        return self.layout.image_px_min
+
+    @property
+    def auxiliary(self) -> tuple[Auxiliary, ...]:
+        """The auxiliary classifiers of the published architecture, built by `Classifier`."""
+        return self.layout.auxiliary
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """One module a feature map; the stem belongs to the first."""
+        return [nn.Sequential(*map(self.net.get_submodule, names)) for names in self.layout.stages]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Feature maps float [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])] of images float [B, 3, H, W].
+
+        Sides that are no multiple of the stride may give one cell less (VGG).
+        """
+        self._check_size(images)
+        maps, x = [], images
+        for stage, cells in zip(self.stages, self.layout.paddings, strict=True):
+            x = stage(F.pad(x, (cells,) * 4) if cells else x)
+            maps.append(x)
+        return maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pooled features float [B, num_features] of images float [B, 3, H, W]."""
+        return self.forward_taps(images, ())[0]
+
+    def forward_taps(self, images: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+        """Pooled features, and the output of each layer named in taps (torchvision's names)."""
+        self._check_size(images)
+        outputs: dict[str, Tensor] = {}
+        x = images
+        for name in (name for names in self.layout.stages for name in names):
+            x = self.net.get_submodule(name)(x)
+            if name in taps:
+                outputs[name] = x
+        x = self.net.get_submodule("avgpool")(x).flatten(1)
+        for name in self.layout.hidden:
+            x = self.net.get_submodule(name)(x)
+        return x, [outputs[name] for name in taps]
+
+    def features_only(self) -> None:
+        """Drop the layers that only pooled features need (VGG's two of 4096), for tasks that read `features`."""
+        for name in self.layout.hidden:
+            if hasattr(self.net, name):
+                delattr(self.net, name)
+
+    def freeze(self, stages: int | Literal["none", "backbone"]) -> None:
+        """Keep the first stages, or the whole backbone, as they are: no gradients, statistics unmoved in train() too."""
+        most = len(self.layout.stages)
+        if stages == "backbone":
+            self._frozen = ("",)
+        elif stages == "none":
+            self._frozen = ()
+        elif 0 <= stages <= most:
+            self._frozen = tuple(name for names in self.layout.stages[:stages] for name in names)
+        else:
+            raise ValueError(f"freeze: {stages} stages, but {self.arch} has {most}; give 0 to {most} or 'backbone'")
+        for name in self._frozen:
+            self.net.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
+    def freeze_batch_norm(self) -> None:
+        """Keep every batch norm as it is, for batches too small to estimate statistics from."""
+        self._norms_frozen = True
+        for norm in self._batch_norms():
+            norm.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """As nn.Module.train, except that what is frozen stays in eval mode."""
+        super().train(mode)
+        for name in self._frozen:
+            self.net.get_submodule(name).eval()
+        for norm in self._batch_norms() if self._norms_frozen else ():
+            norm.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def _check_size(self, images: Tensor) -> None:
+        side = min(images.shape[-2:])
+        if side < self.image_px_min:
+            raise ValueError(f"{self.arch} needs images of at least {self.image_px_min} px a side, got {side} px")

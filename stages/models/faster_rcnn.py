@@ -1,0 +1,208 @@
+"""Faster R-CNN (Ren et al. 2015) with a feature pyramid (Lin et al. 2017), from torchvision's parts."""
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from stages.models.backbone import Backbone
+from stages.models.roi_align import PyramidRoIAlign
+from stages.params.detection import FasterRCNNParams
+
+_ROI_CELLS = 7
+
+
+class FasterRCNN(nn.Module):
+    """Two-stage detector on a backbone's feature maps of stride `finest_stride_px` and more.
+
+    The pyramid has one level a feature map; one more anchor size than these adds a level by subsampling the last.
+    Raises ValueError when there are other numbers of anchor sizes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        params: FasterRCNNParams,
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        backbone.features_only()
+        self.backbone = backbone
+        self._first = _first_map(backbone, params)
+        strides = backbone.strides[self._first :]
+        num_levels = len(params.anchor_sizes_px)
+        self.fpn = FeaturePyramidNetwork(
+            list(backbone.channels[self._first :]),
+            params.fpn_channels,
+            LastLevelMaxPool() if num_levels > len(strides) else None,
+        )
+        self.rpn = _rpn(params, (*strides, 2 * strides[-1])[:num_levels])
+        self.roi_heads = _roi_heads(params, strides, num_classes, label_smoothing, dropout)
+
+    def forward(
+        self,
+        images: Tensor,
+        sizes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses while training, detections in eval mode.
+
+        images: float [B, 3, H, W], normalised; sizes: height and width in pixels of each image's content, which
+        starts at the upper left; targets: boxes float32 [M, 4] (xyxy, pixels of the canvas) and labels int64 [M]
+        (1 to num_classes) for each image, M may be 0.
+        Returns four scalar losses by name, or for each image boxes float32 [N, 4], labels int64 [N] and scores
+        float32 [N], best first.
+        """
+        if self.training:
+            _check_targets(targets)
+        maps = self.backbone.features(images)[self._first :]
+        pyramid = self.fpn(OrderedDict((str(i), x) for i, x in enumerate(maps)))
+        proposals, proposal_losses = self.rpn(ImageList(images, sizes), pyramid, targets)
+        detections, box_losses = self.roi_heads(pyramid, proposals, sizes, targets)
+        return {**proposal_losses, **box_losses} if self.training else detections
+
+
+class _PyramidAnchors(AnchorGenerator):
+    """Anchors in float32 whatever autocast chose, at the pyramid's own strides rather than inferred ones."""
+
+    def __init__(self, sizes_px: tuple[float, ...], ratios: tuple[float, ...], strides: tuple[int, ...]) -> None:
+        super().__init__(tuple((size,) for size in sizes_px), (ratios,) * len(sizes_px))
+        self._strides = strides
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        device = feature_maps[0].device
+        self.set_cell_anchors(torch.float32, device)
+        grids = [list(x.shape[-2:]) for x in feature_maps]
+        anchors = torch.cat(self.grid_anchors(grids, [[torch.tensor(s, device=device)] * 2 for s in self._strides]))
+        return [anchors] * len(image_list.image_sizes)
+
+
+class _ProposalHead(RPNHead):
+    """RPN head whose results are float32: in bfloat16 a coordinate of 300 px has steps of 2 px."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(x)
+        return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
+class _BoxPredictor(FastRCNNPredictor):
+    """Class scores and box deltas in float32, with dropout before the class scores."""
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__(in_channels, num_classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(self.dropout(x)).float(), self.bbox_pred(x).float()
+
+
+class _BoxHeads(RoIHeads):
+    """torchvision's box heads with label smoothing."""
+
+    label_smoothing = 0.0
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        if self.training:
+            proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        class_logits, box_regression = self.box_predictor(self.box_head(pooled))
+        if self.training:
+            return [], box_head_losses(class_logits, box_regression, labels, deltas, self.label_smoothing)
+        found = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        return [{"boxes": b, "labels": n, "scores": s} for b, s, n in zip(*found, strict=True)], {}
+
+
+def box_head_losses(
+    class_logits: Tensor,
+    box_regression: Tensor,
+    labels: list[Tensor],
+    deltas: list[Tensor],
+    label_smoothing: float,
+) -> dict[str, Tensor]:
+    """Fast R-CNN's two losses (Girshick 2015), averaged over the sampled regions of the batch.
+
+    class_logits [K, C+1]; box_regression [K, 4(C+1)]; for each image labels int64 [k] (0: background) and deltas
+    [k, 4]. As torchvision's fastrcnn_loss, plus label smoothing; finite without any region.
+    """
+    label = torch.cat(labels)
+    num_regions = max(len(label), 1)
+    inside = torch.where(label > 0)[0]
+    own_class = box_regression.unflatten(1, (-1, 4))[inside, label[inside]]
+    box_loss = F.smooth_l1_loss(own_class, torch.cat(deltas)[inside], beta=1 / 9, reduction="sum")
+    class_loss = F.cross_entropy(class_logits, label, reduction="sum", label_smoothing=label_smoothing)
+    return {"loss_classifier": class_loss / num_regions, "loss_box_reg": box_loss / num_regions}
+
+
+def _first_map(backbone: Backbone, params: FasterRCNNParams) -> int:
+    first = sum(stride < params.finest_stride_px for stride in backbone.strides)
+    strides = backbone.strides[first:]
+    if not strides or len(params.anchor_sizes_px) - len(strides) not in (0, 1):
+        raise ValueError(
+            f"anchor_sizes_px has {len(params.anchor_sizes_px)} sizes, but {backbone.arch} has {len(strides)} feature "
+            f"maps of stride {params.finest_stride_px} and more; give {len(strides)} or {len(strides) + 1} sizes"
+        )
+    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+        raise ValueError(f"a feature pyramid needs strides that double, {backbone.arch} has {backbone.strides}")
+    return first
+
+
+def _rpn(params: FasterRCNNParams, strides: tuple[int, ...]) -> RegionProposalNetwork:
+    kept = {"training": params.rpn_proposals_train, "testing": params.rpn_proposals_test}
+    return RegionProposalNetwork(
+        _PyramidAnchors(params.anchor_sizes_px, params.aspect_ratios, strides),
+        _ProposalHead(params.fpn_channels, len(params.aspect_ratios)),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n=kept,
+        post_nms_top_n=kept,
+        nms_thresh=params.rpn_nms_iou,
+    )
+
+
+def _roi_heads(
+    params: FasterRCNNParams, strides: tuple[int, ...], num_classes: int, label_smoothing: float, dropout: float
+) -> RoIHeads:
+    heads = _BoxHeads(
+        PyramidRoIAlign(strides, _ROI_CELLS),
+        TwoMLPHead(params.fpn_channels * _ROI_CELLS**2, params.head_channels),
+        _BoxPredictor(params.head_channels, num_classes + 1, dropout),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=params.rois_per_image,
+        positive_fraction=params.roi_positive_share,
+        bbox_reg_weights=None,
+        score_thresh=params.score_threshold,
+        nms_thresh=params.nms_iou,
+        detections_per_img=params.max_detections,
+    )
+    heads.label_smoothing = label_smoothing
+    return heads
+
+
+def _check_targets(targets: list[dict[str, Tensor]] | None) -> None:
+    if targets is None:
+        raise ValueError("targets are missing; give boxes and labels for each image, or call eval() to detect")
+    for i, target in enumerate(targets):
+        flat = (target["boxes"][:, 2:] <= target["boxes"][:, :2]).any(dim=1)
+        if flat.any():
+            box = target["boxes"][flat][0].tolist()
+            raise ValueError(f"image {i} of the batch has a box without area, xyxy {box}; drop it before training")

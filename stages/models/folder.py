@@ -1,0 +1,57 @@
+"""A model on disk: weights.safetensors, model.json (all that rebuilds it) and history.json (how it was trained)."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stages.models import backbones
+from stages.models.backbone import Backbone
+from stages.models.weights import load_weights, save_weights
+
+WEIGHTS, FACTS, HISTORY = "weights.safetensors", "model.json", "history.json"
+
+
+def write(folder: Path, module: nn.Module | None, facts: Mapping[str, Any], history: Any) -> None:
+    """Write a model folder whole: under a temporary name, then renamed."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    if module is not None:
+        save_weights(module, temporary / WEIGHTS)
+    write_json(temporary / FACTS, facts)
+    write_json(temporary / HISTORY, history)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON with sorted keys, on the disk when this returns."""
+    with path.open("w", encoding="utf8") as file:
+        json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """model.json of a folder."""
+    return json.loads((folder / FACTS).read_text(encoding="utf8"))
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """history.json of a folder: losses, learning rate or metrics by step."""
+    return json.loads((folder / HISTORY).read_text(encoding="utf8"))
+
+
+def read_backbone(folder: Path, with_weights: bool = True) -> Backbone:
+    """The backbone of models/BACKBONE; without weights it stays as torch's generator initialises it."""
+    made = facts(folder)
+    backbone = backbones.build(made["arch"], stem=made["stem"])
+    if with_weights:
+        load_weights(backbone, folder / WEIGHTS)
+    return backbone

@@ -1,0 +1,144 @@
+"""Weights to and from files, under torchvision's names, and never in silent part."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+# Where our wrappers keep torchvision's modules.
+_WRAPPERS = re.compile(r"^(?:backbone\.net|net|heads)\.")
+# What torchvision calls the classification heads of its networks.
+_HEADS = ("fc.", "classifier.", "AuxLogits.", "aux1.", "aux2.")
+_SHOWN = 4
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a file of weights and a model had in common, by torchvision's names."""
+
+    file: str
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]  # in the model only
+    unexpected: tuple[str, ...]  # in the file only
+    mismatched: tuple[tuple[str, Shape, Shape], ...]  # name, shape in the file, shape in the model
+
+    def summary(self) -> str:
+        """One line for a person."""
+        parts = [f"{self.file}: {len(self.matched)} tensors loaded"]
+        for title, names in (
+            ("left as initialised, not in the file", self.missing),
+            ("left as initialised, another shape in the file", tuple(map(_difference, self.mismatched))),
+            ("in the file only, unused", self.unexpected),
+        ):
+            parts += [f"{title}: {_first(names)}"] if names else []
+        return "; ".join(parts)
+
+
+def load_weights(model: nn.Module, file: Path) -> WeightsReport:
+    """Copy the tensors of a safetensors file, or of a state dict saved by torch.save, into the model.
+
+    All must match in name and shape, except that heads of a `Classifier` may be missing or of another shape (they
+    stay as they are), and that a file may hold classification heads nobody asked for. The report names both.
+    Raises ValueError, with the first differences, for anything else, and then changes nothing.
+    """
+    state = model.state_dict()
+    keys = {_public(key): key for key in state}
+    found = read_weights(file)
+    shared = [name for name in keys if name in found]
+    report = WeightsReport(
+        file=file.name,
+        matched=tuple(name for name in shared if found[name].shape == state[keys[name]].shape),
+        # Files older than torch 0.4.1 lack this counter, which only matters without momentum.
+        missing=tuple(name for name in keys if name not in found and not name.endswith("num_batches_tracked")),
+        unexpected=tuple(name for name in found if name not in keys),
+        mismatched=tuple(
+            (name, tuple(found[name].shape), tuple(state[keys[name]].shape))
+            for name in shared
+            if found[name].shape != state[keys[name]].shape
+        ),
+    )
+    _refuse_partial(report, heads={name for name, key in keys.items() if key.startswith("heads.")})
+    model.load_state_dict({keys[name]: found[name] for name in report.matched}, strict=False)
+    return report
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name, sorted; nothing in the file is executed."""
+    if not file.is_file():
+        raise FileNotFoundError(f"no weights file {file}; give a .safetensors or a torch.save'd state dict")
+    try:
+        if file.suffix == ".safetensors":
+            content = safetensors.torch.load_file(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file} is not a file of tensors only ({reason}); save a state dict or safetensors") from None
+    return _unwrapped(content, file)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write the module's tensors as safetensors: the same weights give the same bytes, and never half a file."""
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for key, tensor in sorted(module.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        pointer = plain.untyped_storage().data_ptr()
+        # The format has no notion of tensors that share memory.
+        tensors[_public(key)] = plain.clone() if pointer in storages else plain
+        storages.add(pointer)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(safetensors.torch.save(tensors, metadata={"format": "pt"}))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _public(key: str) -> str:
+    return _WRAPPERS.sub("", key)
+
+
+def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{file} holds no state dict, but a {type(content).__name__}; save model.state_dict()")
+    other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ValueError(f"{file} holds more than tensors: {_first(other)}; save model.state_dict() alone")
+    if all(name.startswith("module.") for name in content):
+        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(sorted(content.items()))
+
+
+def _refuse_partial(report: WeightsReport, heads: set[str]) -> None:
+    missing = [name for name in report.missing if name not in heads]
+    mismatched = [_difference(row) for row in report.mismatched if row[0] not in heads]
+    unexpected = [name for name in report.unexpected if not name.startswith(_HEADS)]
+    problems = (("missing", missing), ("another shape", mismatched), ("unexpected", unexpected))
+    faults = [f"{title}: {_first(names)}" for title, names in problems if names]
+    if faults:
+        raise ValueError(f"{report.file} does not fit the model; {'; '.join(faults)}; is it another architecture?")
+
+
+def _difference(row: tuple[str, Shape, Shape]) -> str:
+    name, in_file, in_model = row
+    return f"{name} {list(in_file)} in the file, {list(in_model)} in the model"
+
+
+def _first(names: list[str] | tuple[str, ...]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

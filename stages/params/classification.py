@@ -1,0 +1,25 @@
+"""`kind: classification`: one label an image."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.params.augmentation import ClassificationAugmentation
+from stages.params.section import Section
+from stages.params.task import TaskParams
+
+
+class ProbeParams(Section):
+    """The linear probe that stands for `before`: logistic regression on frozen features."""
+
+    l2: float = Field(1e-3, ge=0, description="weight of the squared norm")
+    iterations: int = Field(200, ge=1, description="L-BFGS iterations")
+
+
+class Params(TaskParams):
+    """Parameters of a classifier: pooled features, dropout, one linear layer."""
+
+    kind: Literal["classification"] = "classification"
+    image_px: int = Field(224, ge=32, le=2048, description="side of the square image, pixels")
+    augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
+    probe: ProbeParams = Field(default_factory=ProbeParams)

@@ -1,0 +1,147 @@
+"""params.yaml as a whole, and the entry of one stage."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from stages.params.backbone import BackboneParams, modules_of
+from stages.params.dataset import DatasetParams
+from stages.params.section import Name, Section
+from stages.params.task import TaskParams
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def task_kinds() -> list[str]:
+    """The kinds of task: the names that are a module both here and in stages/tasks, save the contract's own."""
+    return sorted({*modules_of("tasks")} & {*modules_of("params")} - {"task"})
+
+
+def _task(value: Any, handler: ValidatorFunctionWrapHandler) -> TaskParams:
+    """Check a task's entry by the module that its kind names."""
+    if isinstance(value, TaskParams) or not isinstance(value, Mapping):
+        return handler(value)
+    kind = value.get("kind")
+    if kind not in task_kinds():
+        raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(task_kinds())}")
+    return TypeAdapter(importlib.import_module(f"stages.params.{kind}").Params).validate_python(value)
+
+
+Task = Annotated[TaskParams, WrapValidator(_task)]
+
+
+class Params(Section):
+    """The whole of params.yaml, its cross-references checked."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    cpu_threads: int = Field(1, ge=1, le=256, description="threads of one training; part of the result's bits")
+    datasets: dict[Name, DatasetParams]
+    backbones: dict[Name, BackboneParams]
+    tasks: dict[Name, Task]
+
+    @model_validator(mode="after")
+    def _references(self) -> "Params":
+        wrong = [
+            f"{group}.{name}.{key}: no {target[:-1]} {value!r}; there are: {', '.join(getattr(self, target)) or 'none'}"
+            for group, name, key, value, target in self._edges()
+            if value not in getattr(self, target)
+        ]
+        wrong += [f"tasks.{name}: a backbone has this name too" for name in sorted({*self.tasks} & {*self.backbones})]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _edges(self) -> list[tuple[str, str, str, str, str]]:
+        return [
+            *(("backbones", n, "dataset", b.dataset, "datasets") for n, b in self.backbones.items()),
+            *(("tasks", n, "dataset", t.dataset, "datasets") for n, t in self.tasks.items()),
+            *(("tasks", n, "backbone", t.backbone, "backbones") for n, t in self.tasks.items()),
+        ]
+
+
+def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The plain content of a params file; ValueError with the line when it is no YAML mapping."""
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not here: run in the repository's root, or visionline init RECIPE") from None
+    except YAMLError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold keys (seed, cpu_threads, datasets, backbones, tasks), is {content!r}")
+    return content
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """The checked params file; ValueError lists all errors at once, one a line, with their paths."""
+    return check(read(path), str(path))
+
+
+def check(content: Mapping[str, Any], where: str = str(PARAMS_FILE)) -> Params:
+    """The checked content of a params file; errors as in load."""
+    return _validated(Params, content, where)
+
+
+def dataset_params(name: str) -> DatasetParams:
+    """The entry of one dataset in ./params.yaml."""
+    return _validated(DatasetParams, _entry("datasets", name), f"{PARAMS_FILE}: datasets.{name}")
+
+
+def backbone_params(name: str) -> BackboneParams:
+    """The entry of one backbone in ./params.yaml."""
+    return _validated(BackboneParams, _entry("backbones", name), f"{PARAMS_FILE}: backbones.{name}")
+
+
+def task_params(name: str) -> TaskParams:
+    """The entry of one task in ./params.yaml, of the class that its kind names."""
+    return _validated(Task, _entry("tasks", name), f"{PARAMS_FILE}: tasks.{name}")
+
+
+def task_section(content: Mapping[str, Any], where: str = "model.json") -> TaskParams:
+    """A task's section that lies elsewhere, such as in a model's own folder."""
+    return _validated(Task, content, where)
+
+
+def seed() -> int:
+    """The seed that all randomness of a run comes from."""
+    return int(read().get("seed", 0))
+
+
+def cpu_threads() -> int:
+    """Threads of one training."""
+    return int(read().get("cpu_threads", 1))
+
+
+def _entry(group: str, name: str) -> Any:
+    entries = read().get(group) or {}
+    if name not in entries:
+        raise ValueError(f"{PARAMS_FILE}: no {group[:-1]} {name!r}; there are: {', '.join(entries) or 'none'}")
+    return entries[name]
+
+
+def _validated(kind: Any, value: Any, where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{where}: {line}" for e in error.errors() for line in _lines(e))) from None
+
+
+def _lines(error: Any) -> list[str]:
+    """An error of pydantic's in words: where, what, and the value that stands there."""
+    place = ".".join(str(part) for part in error["loc"] if not _is_union_branch(part))
+    if error["type"] == "extra_forbidden":
+        return [f"{place}: unknown key (mistyped?)"]
+    if error["type"] == "missing":
+        return [f"{place}: is missing"]
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return [f"{place}: {line}" if place else line for line in error["msg"].removeprefix("Value error, ").split("\n")]
+    return [f"{place}: {error['msg'].removeprefix('Value error, ')}, is {error['input']!r}"]
+
+
+def _is_union_branch(part: Any) -> bool:
+    """Whether a part of pydantic's location names its own machinery rather than a key of the file."""
+    return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "function-")) or part == "[key]")

@@ -1,0 +1,72 @@
+"""Changes to params.yaml that keep its comments and order."""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.params.document import PARAMS_FILE, check
+
+
+def set_values(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> list[str]:
+    """Set `tasks.cells.training.steps` and the like to YAML values; returns the paths that changed.
+
+    A key that is not in the file yet is added when the schema knows it; ValueError otherwise, file untouched.
+    """
+    yaml, document = _open(path)
+    changed = []
+    for dotted, text in assignments.items():
+        *parents, key = dotted.split(".")
+        section = document
+        for parent in parents:
+            section = section.setdefault(parent, {}) if isinstance(section, dict) else {}
+        value = YAML(typ="safe").load(text)
+        if key not in section or section[key] != value:
+            section[key] = value
+            changed.append(dotted)
+    if changed:
+        _write(yaml, document, path)
+    return changed
+
+
+def add_entries(entries: Mapping[str, Mapping[str, Any]], path: Path = PARAMS_FILE) -> list[str]:
+    """Add `{"datasets": {name: entry}, ...}` where the names are missing; returns what was added, as dotted paths."""
+    yaml, document = _open(path)
+    added = []
+    for group, named in entries.items():
+        if document.get(group) is None:
+            document[group] = {}
+        for name, entry in named.items():
+            if name not in document[group]:
+                document[group][name] = entry
+                added.append(f"{group}.{name}")
+    if added:
+        _write(yaml, document, path)
+    return added
+
+
+def _open(path: Path) -> tuple[YAML, Any]:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    return yaml, yaml.load(path.read_text(encoding="utf8"))
+
+
+def _write(yaml: YAML, document: Any, path: Path) -> None:
+    text = io.StringIO()
+    yaml.dump(document, text)
+    check(YAML(typ="safe").load(text.getvalue()), str(path))
+    write_atomically(path, text.getvalue().encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

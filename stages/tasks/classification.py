@@ -1,0 +1,105 @@
+"""Image classification: one label an image."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.data.loader import Batch, Loader, normalised
+from stages.data.samples import ClassificationSamples, Images
+from stages.metrics.classification import ClassificationMetric, Prediction
+from stages.models.backbones import Backbone
+from stages.models.classifier import Classifier
+from stages.models.linear_probe import fit_linear
+from stages.params.classification import Params
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from stages.tasks.evaluation import Evaluation
+
+
+class Task:
+    """A classifier on pooled features."""
+
+    main_metric = "top1"
+    columns = ("labels",)
+
+    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+        self.params, self.classes = params, tuple(classes)
+
+    def samples(self, images: Images, augment_seed: int | None = None) -> ClassificationSamples:
+        """Items with `target`: the class number."""
+        return ClassificationSamples(images, self.classes, self.params.image_px, self.params.augmentation, augment_seed)
+
+    def model(self, backbone: Backbone) -> nn.Module:
+        """Pooled features, dropout, one linear layer."""
+        return Classifier(backbone, len(self.classes), self.params.dropout, auxiliary=False)
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy."""
+        targets = torch.tensor(batch["target"], device=batch["images"].device)
+        logits = model(batch["images"]).main
+        return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self.params.label_smoothing)}
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        """Probabilities of the classes."""
+        probabilities = model(batch["images"]).main.float().softmax(1).cpu().numpy()
+        return [Prediction(key, row) for key, row in zip(batch["key"], probabilities, strict=True)]
+
+    def metric(self) -> ClassificationMetric:
+        """Top-1, top-5, per class, calibration, confusion."""
+        return ClassificationMetric(self.classes)
+
+    def answer(self, prediction: Prediction) -> dict[str, Any]:
+        """The likeliest label and all probabilities, highest first."""
+        order = np.argsort(-prediction.probabilities, kind="stable")
+        scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
+        return {"label": self.classes[order[0]], "score": float(prediction.probabilities[order[0]]), "scores": scores}
+
+    @torch.inference_mode()
+    def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
+        """A linear probe: logistic regression on the frozen backbone's pooled features of the train split."""
+        backbone.eval()
+        model = self.model(backbone).eval()
+        device = next(model.parameters()).device
+        features, targets = [], []
+        for batch in Loader(self.samples(train), batch_size=64, seed=0).in_order():
+            features.append(backbone(normalised(batch["images"], device, False)).float())
+            targets += batch["target"]
+        weight, bias = fit_linear(
+            torch.cat(features), torch.tensor(targets, device=device), len(self.classes), self.params.probe
+        )
+        layer = model.last_layer
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+        return model
+
+    def draw(self, evaluation: "Evaluation", key: str) -> "Image":
+        """A test image with its true label and the three likeliest."""
+        from stages.pictures.predictions import draw_classifications
+
+        prediction, target = evaluation.metrics["after"].samples[key]
+        return draw_classifications(evaluation.image(key), target, prediction.probabilities, self.classes)
+
+    def write_results(self, evaluation: "Evaluation", folder: Path) -> None:
+        """predictions.csv, and pictures: confusion, reliability, classes."""
+        from stages.pictures import bars, matrices
+
+        numbers = evaluation.metrics["after"].compute()
+        (folder / "confusion.png").write_bytes(matrices.confusion(numbers["confusion"], self.classes))
+        (folder / "reliability.png").write_bytes(bars.reliability(numbers["reliability"], numbers["ece"]))
+        measures = ("precision", "recall", "f1")
+        (folder / "classes.png").write_bytes(bars.per_class(numbers["per_class"], measures))
+        samples = evaluation.metrics["after"].samples
+        with (folder / "predictions.csv").open("w", encoding="utf8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["key", "truth", *self.classes])
+            for key in sorted(samples):
+                prediction, target = samples[key]
+                writer.writerow([key, self.classes[target], *map("{:.6f}".format, prediction.probabilities)])

@@ -1,0 +1,112 @@
+"""Object detection: labelled boxes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.data.loader import Batch
+from stages.data.samples import DetectionSamples, Images
+from stages.metrics.detection import DetectionMetric, Prediction
+from stages.models.backbones import Backbone
+from stages.models.faster_rcnn import FasterRCNN
+from stages.models.folder import write_json
+from stages.params.detection import Params
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from stages.tasks.evaluation import Evaluation
+
+
+class Task:
+    """A detector whose boxes come out in pixels of the original image."""
+
+    main_metric = "ap"
+    columns = ("objects",)
+
+    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+        self.params, self.classes = params, tuple(classes)
+
+    def samples(self, images: Images, augment_seed: int | None = None) -> DetectionSamples:
+        """Items with `target` in original pixels, `boxes_xyxy` and `labels` on the canvas."""
+        return DetectionSamples(
+            images, self.classes, self.params.image_size_px, self.params.augmentation, augment_seed
+        )
+
+    def model(self, backbone: Backbone) -> nn.Module:
+        """Faster R-CNN with a feature pyramid; class 0 is the background."""
+        params = self.params
+        return FasterRCNN(
+            backbone, len(self.classes), params.faster_rcnn, label_smoothing=params.label_smoothing, dropout=params.dropout
+        )
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Objectness and box regression of the proposals, class and box regression of the head."""
+        device = batch["images"].device
+        targets = [
+            {
+                "boxes": torch.tensor(boxes, dtype=torch.float32, device=device),
+                "labels": torch.tensor(labels + 1, dtype=torch.int64, device=device),
+            }
+            for boxes, labels in zip(batch["boxes_xyxy"], batch["labels"], strict=True)
+        ]
+        return model(batch["images"], _sizes(batch), targets)
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        """Boxes in pixels of the original image, best score first."""
+        found = model(batch["images"], _sizes(batch), None)
+        return [
+            Prediction(
+                target.key,
+                placement.to_original(output["boxes"].float().cpu().numpy()).clip(
+                    0, [target.width, target.height] * 2
+                ),
+                output["scores"].float().cpu().numpy(),
+                output["labels"].cpu().numpy() - 1,
+            )
+            for output, placement, target in zip(found, batch["placement"], batch["target"], strict=True)
+        ]
+
+    def metric(self) -> DetectionMetric:
+        """COCO's 12 numbers, per-class AP, mean IoU of matched boxes."""
+        return DetectionMetric(self.classes)
+
+    def answer(self, prediction: Prediction) -> dict[str, Any]:
+        """Boxes with labels and scores."""
+        rows = zip(prediction.labels, prediction.scores, prediction.boxes_xyxy, strict=True)
+        return {
+            "boxes": [
+                {"label": self.classes[label], "score": float(score), "box_xyxy": [float(v) for v in box]}
+                for label, score, box in rows
+            ]
+        }
+
+    def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
+        """The backbone with a neck and head as they were initialised."""
+        return self.model(backbone)
+
+    def draw(self, evaluation: "Evaluation", key: str) -> "Image":
+        """A test image twice: with the true boxes and with those that were found."""
+        from stages.pictures.predictions import draw_detections
+
+        prediction, target = evaluation.metrics["after"].samples[key]
+        return draw_detections(evaluation.image(key), target, prediction, self.classes)
+
+    def write_results(self, evaluation: "Evaluation", folder: Path) -> None:
+        """Truth and predictions in COCO's formats, and pictures: precision and recall, classes."""
+        from stages.pictures import bars, curves
+
+        metric = evaluation.metrics["after"]
+        numbers = metric.compute()
+        recall = numbers["precision_recall"]
+        (folder / "precision_recall.png").write_bytes(curves.precision_recall(recall["per_class"], recall["recall"]))
+        (folder / "classes.png").write_bytes(bars.per_class(numbers["per_class"], ("ap", "ap50")))
+        write_json(folder / "ground_truth.json", metric.ground_truth())
+        write_json(folder / "predictions.json", metric.results())
+
+
+def _sizes(batch: Batch) -> list[tuple[int, int]]:
+    return [placement.content_px for placement in batch["placement"]]

@@ -1,0 +1,51 @@
+"""A fine-tuned model on disk: models/TASK."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.data.loader import Loader, Samples, normalised
+from stages.data.samples import LooseImages
+from stages.models import backbones, folder
+from stages.models.weights import load_weights
+from stages.params.document import task_section
+from stages.tasks import task as tasks
+
+
+class Trained:
+    """A task with its trained model, ready to predict."""
+
+    def __init__(self, path: Path) -> None:
+        facts = folder.facts(path)
+        self.task = tasks.build(task_section(facts["params"]), facts["classes"])
+        self.model: nn.Module = self.task.model(backbones.build(facts["arch"], stem=facts["stem"]))
+        report = load_weights(self.model, path / folder.WEIGHTS)
+        if report.missing or report.mismatched:
+            raise ValueError(f"{path} does not fit its own model.json: {report.summary()}")
+        self.model.eval()
+
+    def answers(self, files: list[bytes]) -> list[dict[str, Any]]:
+        """Encoded images to plain JSON answers; ValueError names the first image that can't be read."""
+        if not files:
+            return []
+        predictions, _ = predict(self.task, self.model, self.task.samples(LooseImages(files)))
+        return [self.task.answer(prediction) for prediction in predictions]
+
+
+@torch.inference_mode()
+def predict(task: tasks.Task, model: nn.Module, samples: Samples, batch_size: int = 16) -> tuple[list[Any], list[Any]]:
+    """Predictions and targets of every sample, in order.
+
+    In fp32 and eval mode, so that evaluate, predict and serve give the same numbers whatever trained the model.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    predictions: list[Any] = []
+    targets: list[Any] = []
+    for batch in Loader(samples, batch_size, seed=0).in_order():
+        batch["images"] = normalised(batch["images"], device, False)
+        predictions += task.predict(model, batch)
+        targets += batch["target"]
+    return predictions, targets

@@ -1,0 +1,111 @@
+"""One process a stage: alone on its outputs, gone when its parent is, and no more threads than it was given."""
+
+import argparse
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from stages.params import document
+
+LOCAL_STATE = Path(".visionline")
+LOCK_WAIT_S = 20.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, however that ends (Linux; nothing elsewhere)."""
+    child_of_this_process()()
+    if os.getppid() == 1:
+        os._exit(137)  # the parent ended before the kernel was asked
+
+
+def child_of_this_process() -> Callable[[], None]:
+    """What Popen shall call in a child so that the kernel kills it when this process ends."""
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec little is safe
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def limit_threads(cpu_threads: int) -> None:
+    """Settings that OpenMP reads when torch is loaded: idle threads sleep instead of taking the other trainer's core."""
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    os.environ |= {name: str(cpu_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+@contextmanager
+def locked(name: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Hold .visionline/locks/NAME.lock; RuntimeError with the holder's pid when another process keeps it."""
+    file = LOCAL_STATE / "locks" / f"{name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as lock:
+        deadline = time.monotonic() + wait_s
+        while not _taken(lock.fileno()):
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                raise RuntimeError(f"{name} is running already, in process {lock.read().strip() or '?'}: wait for its end")
+            time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[str]) -> NoReturn:
+    """The main function of a stage's module: `KEY` runs its first stage on an entry of params.yaml, `KEY --NAME` another.
+
+    Ends the process: 0 done, 1 the work failed (one line says why), 2 wrong use.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{next(iter(stages))}")
+    parser.add_argument("key", help="name of the entry in params.yaml")
+    first, *others = stages
+    for name in others:
+        parser.add_argument(f"--{name}", dest="stage", action="store_const", const=name, default=first)
+    options = parser.parse_args(arguments)
+    stage = getattr(options, "stage", first)
+    die_with_parent()
+    try:
+        limit_threads(document.cpu_threads())
+        with locked(f"{stage}@{options.key}"):
+            stages[stage](options.key)
+    except EXPECTED_ERRORS as error:
+        if os.environ.get("VISIONLINE_DEBUG"):
+            raise
+        for line in str(error).splitlines() or [type(error).__name__]:
+            print(f"{stage} {options.key}: {line}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+# What a person can act on; anything else is a bug and shows its traceback, as these do with VISIONLINE_DEBUG=1.
+EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
+
+
+def is_alive(pid: int, started: str) -> bool:
+    """Whether the process that had this pid and start mark still runs on this machine."""
+    return start_mark(pid) == started
+
+
+def start_mark(pid: int) -> str:
+    """What tells a process from a later one with the same pid: its start time as the system counts it; '' when gone."""
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return ""

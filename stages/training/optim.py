@@ -1,0 +1,58 @@
+"""Optimizers and learning rates."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from stages.params.training import OptimizerParams, ScheduleParams
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def build(model: nn.Module, params: OptimizerParams) -> torch.optim.Optimizer:
+    """The optimizer over a model's trainable parameters; each group keeps its peak rate as `peak_lr`."""
+    groups = [
+        {"params": weights, "lr": lr, "peak_lr": lr, "weight_decay": decay}
+        for (lr, decay), weights in _groups(model, params).items()
+    ]
+    if params.name == "sgd":
+        return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
+    kind = torch.optim.Adam if params.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=params.lr, betas=(0.9, params.beta2))
+
+
+def _groups(model: nn.Module, params: OptimizerParams) -> dict[tuple[float, float], list[nn.Parameter]]:
+    """Parameters by (learning rate, weight decay): none on norms and biases (He et al. 2019, section 3.1)."""
+    undecayed = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            is_free = id(weight) in undecayed or name.endswith("bias")
+            lr = params.lr * (params.backbone_lr_ratio if name.startswith("backbone.") else 1.0)
+            groups.setdefault((lr, 0.0 if is_free else params.weight_decay), []).append(weight)
+    return groups
+
+
+def lr_ratio(step: int, steps: int, params: ScheduleParams) -> float:
+    """Learning rate at a step (from 0) over its peak: linear warm-up, then constant, cosine (Loshchilov 2017) or steps."""
+    if step < params.warmup_steps:
+        return (step + 1) / params.warmup_steps
+    progress = (step - params.warmup_steps) / max(1, steps - params.warmup_steps)
+    if params.name == "cosine":
+        return params.final_ratio + (1 - params.final_ratio) * (1 + math.cos(math.pi * progress)) / 2
+    if params.name == "step":
+        return params.gamma ** sum(step >= share * steps for share in params.milestones)
+    return 1.0
+
+
+def set_lr(optimizer: torch.optim.Optimizer, ratio: float) -> None:
+    """Set every group's learning rate to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * ratio
+
+
+def trainable(model: nn.Module) -> Iterable[nn.Parameter]:
+    """The parameters that gradients reach."""
+    return (p for p in model.parameters() if p.requires_grad)
