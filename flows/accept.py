@@ -26,5 +26,5 @@ def accept(stage: str, reason: str) -> None:
     command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", stage]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WorkFailed(f"dvc commit {stage}: {done.stderr.strip().splitlines()[-1]}")
+        raise WorkFailed(f"dvc commit {stage}: {' '.join((done.stderr + done.stdout).split())}")
     history.commit_only([Path("dvc.lock")], f"accept {stage}: {reason}")

@@ -27,7 +27,7 @@ def ingest(name: str, arguments: list[str], task_kind: str | None = None) -> dic
     _check_params()
     with locked("run", wait_s=0.0):
         report = _stage(name, arguments)
-        _dvc("add", "--quiet", f"data/{name}")
+        _dvc("add", f"data/{name}")
         added = _add_entries(name, task_kind)
         pointer = Path(f"data/{name}.dvc")
         counts = ", ".join(f"{split} {count}" for split, count in report["splits"].items())
@@ -61,7 +61,7 @@ def _stage(name: str, arguments: list[str]) -> dict[str, Any]:
 def _dvc(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WorkFailed(f"dvc {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+        raise WorkFailed(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
 
 
 def _add_entries(name: str, task_kind: str | None) -> list[str]:

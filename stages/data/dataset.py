@@ -109,7 +109,7 @@ class Dataset:
                 f"dataset {self.name} has no data in {folder}: visionline ingest {self.name} SOURCE --format FORMAT"
             )
         self.description = Description.read(folder)
-        self._descriptor = lru_cache(maxsize=OPEN_SHARDS)(self._open)
+        self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open)
 
     @property
     def task(self) -> str:
@@ -153,7 +153,7 @@ class Dataset:
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """The bytes of an image, by one positioned read at the place that its row gives."""
-        data = os.pread(self._descriptor(shard).number, size, offset)
+        data = self._shard(shard).read(offset, size)
         if len(data) != size:
             raise OSError(f"{self._path(shard)} ends before {offset + size} bytes: get it again with `dvc checkout`")
         return data
@@ -176,18 +176,22 @@ class Dataset:
     def _path(self, shard: str) -> Path:
         return self.folder / "shards" / f"{shard}.tar"
 
-    def _open(self, shard: str) -> "_Descriptor":
+    def _open(self, shard: str) -> "_Shard":
         try:
-            return _Descriptor(self._path(shard))
+            return _Shard(self._path(shard))
         except FileNotFoundError:
             raise FileNotFoundError(f"{self._path(shard)} is not there: get it with `dvc pull`") from None
 
 
-class _Descriptor:
+class _Shard:
     """An open file that closes when its last reader lets go, so that dropping it from the cache cuts nobody off."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        # A method, so that the caller's thread holds this object, and with it the descriptor, until the read has ended.
+        return os.pread(self.number, size, offset)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):

@@ -1,5 +1,7 @@
 """Images that occur twice: by their bytes, and by a 64-bit perceptual hash."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,7 +63,7 @@ def from_hex(hashes: list[str]) -> Hashes:
 def _bands(count: int) -> list[tuple[np.uint64, np.uint64]]:
     """Shift and mask of each of `count` bands that share the 64 bits evenly."""
     edges = [HASH_BITS * i // count for i in range(count + 1)]
-    return [(np.uint64(a), np.uint64((1 << (b - a)) - 1)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(np.uint64(a), np.uint64((1 << (b - a)) - 1)) for a, b in pairwise(edges)]
 
 
 def _buckets(queries: Hashes, references: Hashes) -> list[tuple[Positions, Positions]]:

@@ -10,15 +10,19 @@ from typing import Any
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
 
 import great_expectations as gx
+import great_expectations.expectations as gxe
 import pandas as pd
 import pyarrow as pa
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult, RunIdentifier
-from great_expectations.data_context import AbstractDataContext
+from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.resource_identifiers import ValidationResultIdentifier
+from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
 from stages.data import facts
 from stages.data.checks import Check
-from stages.data.suites import FIRST, NOTHING_THERE, SHOWN, Rule, rules_for
+from stages.data.suites import FIRST, NOTHING_THERE, ROW_COUNT, SHOWN, Rule, rules_for
 from stages.params.dataset import ValidationParams
 
 NUM_SHOWN = 20  # offending rows that a check lists
@@ -43,7 +47,10 @@ def check(
             results |= _validated(context, f"{name}-{table}", frames[table], suite, run)
     if docs is not None:
         context.build_data_docs()
-    return [_told(rule, results[rule.name], frames[rule.table]) if rule.name in results else _skipped(rule) for rule in rules]
+    return [
+        _told(rule, results[rule.name], frames[rule.table]) if rule.name in results else _skipped(rule)
+        for rule in rules
+    ]
 
 
 def _context(docs: Path | None) -> AbstractDataContext:
@@ -54,13 +61,18 @@ def _context(docs: Path | None) -> AbstractDataContext:
         context.delete_data_docs_site(site)
     if docs is not None:
         backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
-        site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
-        context.add_data_docs_site("visionline", site)
+        pages: Any = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
+        context.add_data_docs_site("visionline", pages)
     return context
 
 
 def _is_testable(rule: Rule, frame: pd.DataFrame) -> bool:
-    return len(frame) > 0 or rule.tests_emptiness
+    return len(frame) > 0 or rule.condition.kind == ROW_COUNT
+
+
+def _expectation(rule: Rule) -> Expectation:
+    words = {"severity": rule.severity, "description": rule.words, "notes": rule.remedy, "meta": {"check": rule.name}}
+    return getattr(gxe, rule.condition.kind)(**rule.condition.arguments, **words)
 
 
 def _validated(
@@ -69,7 +81,7 @@ def _validated(
     """Run the rules on a table; results by the rule's name, kept in the context for the pages."""
     asset = context.data_sources.add_pandas(name).add_dataframe_asset("index")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules]))
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[_expectation(rule) for rule in rules]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     # Great Expectations would look up its index columns for every offending row, 0.1 ms each: row numbers are free.
     wanted = {"result_format": "SUMMARY", "partial_unexpected_count": NUM_SHOWN}
@@ -79,7 +91,12 @@ def _validated(
         _raise_if_broken(result)
         _name_rows(result, frame, table)
     _keep(context, name, validation)
-    return {result.expectation_config.meta["check"]: result for result in validation.results}
+    return {_config(result).meta["check"]: result for result in validation.results}
+
+
+def _config(result: ExpectationValidationResult) -> ExpectationConfiguration:
+    assert result.expectation_config is not None  # only results that are compared by hand have none
+    return result.expectation_config
 
 
 def _raise_if_broken(result: ExpectationValidationResult) -> None:
@@ -87,7 +104,7 @@ def _raise_if_broken(result: ExpectationValidationResult) -> None:
     info = result.exception_info or {}
     for part in [info] if "raised_exception" in info else info.values():
         if part["raised_exception"]:
-            name = result.expectation_config.meta["check"]
+            name = _config(result).meta["check"]
             raise RuntimeError(f"expectation {name!r} could not be evaluated: {part['exception_message']}")
 
 
@@ -95,9 +112,11 @@ def _name_rows(result: ExpectationValidationResult, frame: pd.DataFrame, table: 
     """Put columns that a person knows in place of the row numbers of what was unexpected."""
     numbers = result.result.get("partial_unexpected_index_list")
     if numbers:
-        column = result.expectation_config.kwargs["column"]
+        column = _config(result).kwargs["column"]
         names = [name for name in SHOWN[table] if name != column]
-        rows = [{name: _plain(row[name]) for name in (column, *names)} for row in frame.iloc[numbers].to_dict("records")]
+        rows = [
+            {name: _plain(row[name]) for name in (column, *names)} for row in frame.iloc[numbers].to_dict("records")
+        ]
         result.result |= {
             "partial_unexpected_index_list": rows,
             "unexpected_index_list": rows,
@@ -108,15 +127,16 @@ def _name_rows(result: ExpectationValidationResult, frame: pd.DataFrame, table: 
 def _keep(context: AbstractDataContext, name: str, validation: ExpectationSuiteValidationResult) -> None:
     """Store a result again, for the pages, after its rows got names."""
     store = context.validation_results_store
-    (key,) = (key for key in store.list_keys() if key.expectation_suite_identifier.name == name)
-    store.set(key, validation)
+    for key in store.list_keys():
+        if isinstance(key, ValidationResultIdentifier) and key.expectation_suite_identifier.name == name:
+            store.set(key, validation)
 
 
 def _told(rule: Rule, result: ExpectationValidationResult, frame: pd.DataFrame) -> Check:
     found = result.result
     rows = found.get("partial_unexpected_index_list") or []
     num, total = found.get("unexpected_count", 0), found.get("element_count", len(frame))
-    column = result.expectation_config.kwargs.get("column")
+    column = _config(result).kwargs.get("column")
     observed = f"{num} of {total}" if "unexpected_count" in found else _observed(found)
     fault = "" if result.success else rule.fault.format(num=num, total=total, observed=observed)
     if fault and rows:
@@ -147,6 +167,10 @@ def _observed(found: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A cell of a table as JSON can hold it; numbers that are not finite become words."""
+    """A cell of a table for JSON: whole numbers without a point, null for what is missing or not finite."""
     value = value.item() if hasattr(value, "item") else value
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value

@@ -20,6 +20,7 @@ def tables(index: pa.Table, task: str, classes: Sequence[str], params: Validatio
     """The tables that the expectations read, by name; rows in the order of the source paths.
 
     samples   a row an image: shape in pixels, copies (samples of its split with the same bytes), num_labels, num_boxes
+              (null: never annotated) and defects in words (null: none)
     held_out  a row an image outside of train: leaked_from (a train image with the same bytes), looks_like (the most
               similar train image within near_duplicate_bits) and differing_bits, of 64
     labels    a row a label of an image
@@ -51,8 +52,8 @@ def _samples(index: pa.Table) -> pd.DataFrame:
     frame["copies"] = duplicates.copies(_codes(index["sha256"]), _codes(index["split"]))
     frame["num_labels"] = _lengths(index["labels"])
     frame["num_boxes"] = pc.list_value_length(index["objects"]).to_pandas()
-    frame["num_defects"] = _lengths(index["defects"])
-    frame["defects"] = pc.binary_join(index["defects"], "; ").to_pandas()
+    words = pc.binary_join(index["defects"], "; ")
+    frame["defects"] = pc.if_else(pc.equal(words, ""), None, words).to_pandas()
     return frame
 
 
@@ -117,7 +118,9 @@ def _drift(
 def _shifts(
     index: pa.Table, samples: pd.DataFrame, boxes: pd.DataFrame, classes: Sequence[str], is_newest: NDArray[np.bool_]
 ) -> dict[str, drift.Shift]:
-    shifts = {name: drift.number_shift(samples[name].to_numpy(float), is_newest) for name in ("width", "height", "aspect")}
+    shifts = {
+        name: drift.number_shift(samples[name].to_numpy(float), is_newest) for name in ("width", "height", "aspect")
+    }
     keys = index["key"]
     rows, chosen = _one_each(index["labels"], keys)
     if len(chosen):

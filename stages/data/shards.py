@@ -165,8 +165,8 @@ def _write_member(f: BinaryIO, name: str, data: bytes) -> None:
 def _header(name: str, size: int) -> bytes:
     """A USTAR header (POSIX.1-1988) that tells nothing of who wrote it and when: the bytes that tarfile gives."""
     fields = (name.encode(), b"0000644\0", b"0000000\0", b"0000000\0", b"%011o\0" % size, b"00000000000\0")
-    rest = (b"0", b"", b"ustar\00000", b"", b"", b"0000000\0", b"0000000\0", b"")
-    shape = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s167s")
+    rest = (b"0", b"", b"ustar\00000")  # a file, no link; all else is empty
+    shape = struct.Struct("100s8s8s8s12s12s8sc100s8s247x")
     checksum = b"%06o\0 " % sum(shape.pack(*fields, b" " * 8, *rest))
     return shape.pack(*fields, checksum, *rest)
 

@@ -8,28 +8,29 @@ from stages.data.checks import Severity
 from stages.data.facts import SPLITS, TRAIN
 from stages.params.dataset import ValidationParams
 
+ROW_COUNT = "ExpectTableRowCountToBeBetween"  # the one kind that says something about a table without rows
+BETWEEN = "ExpectColumnValuesToBeBetween"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A class of great_expectations.expectations and its arguments."""
+
+    kind: str
+    arguments: Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation on one of facts.tables.
-
-    kind and arguments are Great Expectations' class and its arguments. fault tells a failure; it may hold {num} of
-    {total} rows, or {observed}. remedy says what to do about it.
-    """
+    """One expectation on one of facts.tables."""
 
     table: str
     name: str
     severity: Severity
     words: str
-    kind: str
-    arguments: Mapping[str, Any]
-    fault: str
+    condition: Condition
+    fault: str  # what is wrong when it fails; may hold {num} of {total} rows, or {observed}
     remedy: str
-
-    @property
-    def tests_emptiness(self) -> bool:
-        """Whether it says something about a table without rows."""
-        return self.kind == "ExpectTableRowCountToBeBetween"
 
 
 # Columns that name a row to a person, in the report and on the pages.
@@ -73,57 +74,93 @@ def rules_for(task: str, name: str, classes: Sequence[str], params: ValidationPa
         *SUITES[task](params, where, classes),
         *_class_rules(params, where),
         *_duplicate_rules(params, where),
-        *_drift_rules(params, where),
+        *_batch_rules(params, where),
     ]
 
 
 def _image_rules(p: ValidationParams, where: str) -> list[Rule]:
     return [
         Rule(
-            *("samples", "enough samples", "critical", f"at least {p.min_samples} samples"),
-            *("ExpectTableRowCountToBeBetween", {"min_value": p.min_samples}),
+            table="samples",
+            name="enough samples",
+            severity="critical",
+            words=f"at least {p.min_samples} samples",
+            condition=Condition(ROW_COUNT, {"min_value": p.min_samples}),
             fault=f"only {{observed}} samples, not {p.min_samples}",
             remedy=f"ingest more, or lower {where}.min_samples",
         ),
         Rule(
-            *("samples", "unique keys", "critical", "no key occurs twice"),
-            *("ExpectColumnValuesToBeUnique", {"column": "key"}),
+            table="samples",
+            name="unique keys",
+            severity="critical",
+            words="no key occurs twice",
+            condition=Condition("ExpectColumnValuesToBeUnique", {"column": "key"}),
             fault="{num} of {total} samples share a key",
             remedy="ingest the data into a new dataset",
         ),
         Rule(
-            *("samples", "hashed", "critical", "each image has the sha256 of its bytes"),
-            *("ExpectColumnValuesToMatchRegex", {"column": "sha256", "regex": "^[0-9a-f]{64}$"}),
+            table="samples",
+            name="hashed",
+            severity="critical",
+            words="each image has the sha256 of its bytes",
+            condition=Condition("ExpectColumnValuesToMatchRegex", {"column": "sha256", "regex": "^[0-9a-f]{64}$"}),
             fault="{num} of {total} samples have no sha256",
             remedy="ingest the data into a new dataset",
         ),
+        *_split_rules(),
+        *_size_rules(p, where),
+    ]
+
+
+def _split_rules() -> list[Rule]:
+    return [
         Rule(
-            *("samples", "known split", "critical", f"the split is one of {', '.join(SPLITS)}"),
-            *("ExpectColumnValuesToBeInSet", {"column": "split", "value_set": list(SPLITS)}),
+            table="samples",
+            name="known split",
+            severity="critical",
+            words=f"the split is one of {', '.join(SPLITS)}",
+            condition=_one_of("split", SPLITS),
             fault="{num} of {total} samples are in an unknown split",
-            remedy=f"ingest them with --split {' or '.join(SPLITS)}",
+            remedy=f"ingest them with a split of {', '.join(SPLITS)}",
         ),
         Rule(
-            *("samples", "train split", "critical", "there are train samples"),
-            *("ExpectColumnDistinctValuesToContainSet", {"column": "split", "value_set": [TRAIN]}),
+            table="samples",
+            name="train split",
+            severity="critical",
+            words="there are train samples",
+            condition=Condition("ExpectColumnDistinctValuesToContainSet", {"column": "split", "value_set": [TRAIN]}),
             fault="no sample is in split train",
-            remedy="ingest some with --split train",
+            remedy="ingest some that are",
         ),
-        _between(
-            *("samples", "smallest side", f"the shorter side has at least {p.min_side_px} pixels"),
-            *("shorter_px", p.min_side_px, None),
+    ]
+
+
+def _size_rules(p: ValidationParams, where: str) -> list[Rule]:
+    return [
+        Rule(
+            table="samples",
+            name="smallest side",
+            severity="critical",
+            words=f"the shorter side has at least {p.min_side_px} pixels",
+            condition=_between("shorter_px", least=p.min_side_px),
             fault="{num} of {total} images are too small",
             remedy=f"remove them, or lower {where}.min_side_px from {p.min_side_px}",
         ),
-        _between(
-            *("samples", "largest side", f"the longer side has at most {p.max_side_px} pixels"),
-            *("longer_px", None, p.max_side_px),
+        Rule(
+            table="samples",
+            name="largest side",
+            severity="critical",
+            words=f"the longer side has at most {p.max_side_px} pixels",
+            condition=_between("longer_px", most=p.max_side_px),
             fault="{num} of {total} images are too large",
             remedy=f"scale them down, or raise {where}.max_side_px from {p.max_side_px}",
         ),
-        _between(
-            *("samples", "aspect", f"the longer side is at most {p.max_aspect:g} times the shorter"),
-            *("aspect", None, p.max_aspect),
+        Rule(
+            table="samples",
+            name="aspect",
+            severity="critical",
+            words=f"the longer side is at most {p.max_aspect:g} times the shorter",
+            condition=_between("aspect", most=p.max_aspect),
             fault="{num} of {total} images are too narrow",
             remedy=f"remove them, or raise {where}.max_aspect from {p.max_aspect:g}",
         ),
@@ -133,9 +170,12 @@ def _image_rules(p: ValidationParams, where: str) -> list[Rule]:
 def _label_rules(p: ValidationParams, where: str, classes: Sequence[str]) -> list[Rule]:
     count = "one label" if p.max_labels_per_image == 1 else f"1 to {p.max_labels_per_image} labels"
     return [
-        _between(
-            *("samples", "labelled", f"each image has {count}"),
-            *("num_labels", 1, p.max_labels_per_image),
+        Rule(
+            table="samples",
+            name="labelled",
+            severity="critical",
+            words=f"each image has {count}",
+            condition=_between("num_labels", least=1, most=p.max_labels_per_image),
             fault=f"{{num}} of {{total}} images do not have {count}",
             remedy=f"fix the annotations and ingest again, or change {where}.max_labels_per_image",
         ),
@@ -147,131 +187,155 @@ def _box_rules(p: ValidationParams, where: str, classes: Sequence[str]) -> list[
     tolerance = f" (tolerance {p.box_tolerance_px:g} pixels)" if p.box_tolerance_px else ""
     return [
         Rule(
-            *("samples", "annotated", "critical", "each image has a list of boxes, which may be empty"),
-            *("ExpectColumnValuesToNotBeNull", {"column": "num_boxes"}),
-            fault="{num} of {total} images have no annotation of boxes",
+            table="samples",
+            name="annotated",
+            severity="critical",
+            words="each image has a list of boxes, which may be empty",
+            condition=Condition("ExpectColumnValuesToNotBeNull", {"column": "num_boxes"}),
+            fault="{num} of {total} images were never annotated with boxes",
             remedy="annotate or remove them, and ingest again",
         ),
         _known_labels("boxes", classes),
-        *(
-            _between(
-                *("boxes", f"positive {side}", f"each box has a positive {side}"),
-                *(f"box_{side}", 0, None),
-                fault=f"{{num}} of {{total}} boxes have no positive {side}",
-                remedy="fix the annotations and ingest again",
-                strict=True,
-            )
-            for side in ("width", "height")
-        ),
-        _between(
-            *("boxes", "inside the image", f"each box lies inside its image{tolerance}"),
-            *("outside_px", None, p.box_tolerance_px),
+        *(_positive_side(side) for side in ("width", "height")),
+        Rule(
+            table="boxes",
+            name="inside the image",
+            severity="critical",
+            words=f"each box lies inside its image{tolerance}",
+            condition=_between("outside_px", most=p.box_tolerance_px),
             fault="{num} of {total} boxes reach outside their image",
-            remedy=f"fix the annotations and ingest again, or raise {where}.box_tolerance_px from {p.box_tolerance_px:g}",
+            remedy=f"fix the annotations and ingest again, or raise {where}.box_tolerance_px",
         ),
     ]
 
 
+def _positive_side(side: str) -> Rule:
+    return Rule(
+        table="boxes",
+        name=f"positive {side}",
+        severity="critical",
+        words=f"each box has a positive {side}",
+        condition=_between(f"box_{side}", above=0),
+        fault=f"{{num}} of {{total}} boxes have no positive {side}",
+        remedy="fix the annotations and ingest again",
+    )
+
+
+def _known_labels(table: str, classes: Sequence[str]) -> Rule:
+    return Rule(
+        table=table,
+        name="known labels",
+        severity="critical",
+        words="each label is a class of dataset.yaml",
+        condition=_one_of("label", classes),
+        fault="{num} of {total} labels are not in dataset.yaml",
+        remedy="fix the annotations and ingest again",
+    )
+
+
 def _class_rules(p: ValidationParams, where: str) -> list[Rule]:
     return [
-        _between(
-            *("classes", "every class in train", f"each class occurs at least {p.min_train_per_class} times in train"),
-            *("train", p.min_train_per_class, None),
+        Rule(
+            table="classes",
+            name="every class in train",
+            severity="critical",
+            words=f"train has each class at least {p.min_train_per_class} times",
+            condition=_between("train", least=p.min_train_per_class),
             fault=f"{{num}} of {{total}} classes occur less than {p.min_train_per_class} times in train",
             remedy=f"ingest examples, or lower {where}.min_train_per_class",
         ),
-        _between(
-            *("classes", "balance", f"no class is over {p.max_imbalance:g} times rarer in train than the commonest"),
-            *("rarity", None, p.max_imbalance),
+        Rule(
+            table="classes",
+            name="balance",
+            severity="warning",
+            words=f"no class of train is over {p.max_imbalance:g} times rarer than the commonest",
+            condition=_between("rarity", most=p.max_imbalance),
             fault=f"{{num}} of {{total}} classes are over {p.max_imbalance:g} times rarer than the commonest",
             remedy=f"ingest more of them, or raise {where}.max_imbalance from {p.max_imbalance:g}",
-            severity="warning",
         ),
     ]
 
 
 def _duplicate_rules(p: ValidationParams, where: str) -> list[Rule]:
     return [
-        _null(
-            *("held_out", "no leak", "critical", "bytes of train do not occur in val or test", "leaked_from", p.max_leaked),
+        Rule(
+            table="held_out",
+            name="no leak",
+            severity="critical",
+            words=f"no image of val or test has the bytes of one of train{_but_for(p.max_leaked)}",
+            condition=_null("leaked_from", p.max_leaked),
             fault="{num} of {total} val and test images are train images, too",
             remedy=f"remove them from one side, or raise {where}.max_leaked from {p.max_leaked:g}",
         ),
-        _null(
-            *("held_out", "no look-alikes", "warning"),
-            f"images of val and test differ from those of train in over {p.near_duplicate_bits} of 64 hash bits",
-            *("looks_like", p.max_near_duplicates),
+        Rule(
+            table="held_out",
+            name="no look-alikes",
+            severity="warning",
+            words=f"images of val and test differ from those of train in over {p.near_duplicate_bits} of 64 hash bits"
+            + _but_for(p.max_near_duplicates),
+            condition=_null("looks_like", p.max_near_duplicates),
             fault="{num} of {total} val and test images look like a train image",
             remedy=f"compare them, or change {where}.near_duplicate_bits or max_near_duplicates",
         ),
-        _between(
-            *("samples", "no copies", "the same bytes occur once in a split"),
-            *("copies", None, 1),
+        Rule(
+            table="samples",
+            name="no copies",
+            severity="warning",
+            words=f"the same bytes occur once in a split{_but_for(p.max_exact_duplicates)}",
+            condition=_between("copies", most=1, tolerated=p.max_exact_duplicates),
             fault="{num} of {total} images occur more than once in their split",
             remedy=f"remove copies, or raise {where}.max_exact_duplicates from {p.max_exact_duplicates:g}",
-            severity="warning",
-            tolerated=p.max_exact_duplicates,
         ),
-        _null(
-            *("samples", "no defects", "warning", "nothing had to be repaired at ingest", "defects", p.max_defects),
+    ]
+
+
+def _batch_rules(p: ValidationParams, where: str) -> list[Rule]:
+    return [
+        Rule(
+            table="samples",
+            name="no defects",
+            severity="warning",
+            words=f"nothing had to be repaired at ingest{_but_for(p.max_defects)}",
+            condition=_null("defects", p.max_defects),
             fault="{num} of {total} samples have defects",
             remedy=f"fix the source and ingest again, or raise {where}.max_defects from {p.max_defects:g}",
         ),
-    ]
-
-
-def _drift_rules(p: ValidationParams, where: str) -> list[Rule]:
-    return [
-        _between(
-            *("drift", "no drift", f"the newest batch is like the rest: distance at most {p.max_drift:g}"),
-            *("significant_distance", None, p.max_drift),
+        Rule(
+            table="drift",
+            name="no drift",
+            severity="warning",
+            words=f"sizes and labels of the newest batch are like the rest: distances up to {p.max_drift:g}",
+            condition=_between("significant_distance", most=p.max_drift),
             fault="{num} of {total} quantities of the newest batch have moved",
             remedy=f"look at the batch, or change {where}.max_drift or drift_p_value",
-            severity="warning",
-        )
+        ),
     ]
-
-
-def _known_labels(table: str, classes: Sequence[str]) -> Rule:
-    return Rule(
-        *(table, "known labels", "critical", "each label is a class of dataset.yaml"),
-        *("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": list(classes)}),
-        fault="{num} of {total} labels are not in dataset.yaml",
-        remedy="fix the annotations and ingest again",
-    )
 
 
 def _between(
-    table: str,
-    name: str,
-    words: str,
     column: str,
-    least: float | None,
-    most: float | None,
     *,
-    fault: str,
-    remedy: str,
-    severity: Severity = "critical",
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
     tolerated: float = 0.0,
-    strict: bool = False,
-) -> Rule:
-    """Values of a column in [least, most], least excluded when strict, but for a tolerated share of the rows."""
-    arguments = {"column": column, "min_value": least, "max_value": most, "strict_min": strict, "mostly": 1 - tolerated}
-    kind = "ExpectColumnValuesToBeBetween"
-    return Rule(table, name, severity, words + _but_for(tolerated), kind, arguments, fault, remedy)
+) -> Condition:
+    """Values in [least, most] or in (above, most], but for a tolerated share of the rows."""
+    lower = {"min_value": least if above is None else above, "strict_min": above is not None}
+    return Condition(BETWEEN, {"column": column, "max_value": most, "mostly": 1 - tolerated, **lower})
 
 
-def _null(
-    table: str, name: str, severity: Severity, words: str, column: str, tolerated: float, *, fault: str, remedy: str
-) -> Rule:
+def _one_of(column: str, values: Sequence[str]) -> Condition:
+    return Condition("ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)})
+
+
+def _null(column: str, tolerated: float) -> Condition:
     """Nothing in a column that names a trouble, but for a tolerated share of the rows."""
-    arguments = {"column": column, "mostly": 1 - tolerated}
-    kind = "ExpectColumnValuesToBeNull"
-    return Rule(table, name, severity, words + _but_for(tolerated), kind, arguments, fault, remedy)
+    return Condition("ExpectColumnValuesToBeNull", {"column": column, "mostly": 1 - tolerated})
 
 
 def _but_for(tolerated: float) -> str:
-    return f", but for {tolerated:.3g} of them" if tolerated else ""
+    return f", but for a share of {tolerated:g}" if tolerated else ""
 
 
 SUITES: dict[str, Callable[[ValidationParams, str, Sequence[str]], list[Rule]]] = {

@@ -15,11 +15,15 @@ class ValidationParams(Section):
     max_aspect: float = Field(20.0, ge=1.0, description="longer side over shorter side")
     max_labels_per_image: int = Field(1, ge=1, description="classification only; over 1: images with several labels")
     box_tolerance_px: float = Field(0.0, ge=0.0, description="how far a box may reach outside its image, pixels")
-    max_imbalance: float = Field(100.0, ge=1.0, description="train samples of the commonest class over the rarest's: warn")
+    max_imbalance: float = Field(
+        100.0, ge=1.0, description="train samples of the commonest class over the rarest's: warn"
+    )
     max_leaked: Fraction = Field(0.0, description="share of val and test samples whose bytes lie in train, too")
     max_exact_duplicates: Fraction = Field(0.01, description="share of samples whose bytes occur twice in a split")
     near_duplicate_bits: int = Field(4, ge=0, le=16, description="differing bits of 64 at which images look alike")
-    max_near_duplicates: Fraction = Field(0.05, description="share of val and test samples that look like a train sample")
+    max_near_duplicates: Fraction = Field(
+        0.05, description="share of val and test samples that look like a train sample"
+    )
     max_defects: Fraction = Field(0.05, description="share of samples with a repaired defect (dropped box, ...)")
     drift_p_value: Fraction = Field(0.001, description="newest batch against the rest: a shift counts below this p")
     max_drift: Fraction = Field(0.1, description="largest difference of their distributions that is no shift")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
+from stages.data.formats import open_source
+from stages.data.records import Record
 from stages.metrics.detection import DetectionMetric, Prediction, Target
 
 PUBLISHED = {
@@ -127,24 +129,16 @@ def test_per_class_means_and_curves_agree_with_the_whole(coco_metric):
             assert np.mean(curves[name]["iou_50_95"]) == pytest.approx(scores["ap"])
 
 
-@pytest.mark.parametrize("form", ["coco_format_v1", "coco_format_v2", "pascalvoc_format"])
-def test_same_published_answer_from_every_format(form, shared_data):
-    folder = shared_data / "voc100-multiformat"
+def voc100_published(folder, classes, targets):
+    """Asserts that the detections of voc100-multiformat score as published against targets by image name."""
     published = json.loads((folder / "expected.json").read_text())
     detections = json.loads((folder / "dets/coco_format/coco_dets.json").read_text())
     # The class order of the detections differs from the order in the truth: names decide.
-    classes = sorted(c["name"] for c in detections["categories"])
     label_of = {c["id"]: classes.index(c["name"]) for c in detections["categories"]}
     names = {image["id"]: image["file_name"].removesuffix(".jpg") for image in detections["images"]}
     found = defaultdict(list)
     for d in detections["annotations"]:
         found[names[d["image_id"]]].append(d)
-    source = folder / "gts" / form
-    if form == "pascalvoc_format":
-        targets = voc_targets(source, classes)
-    else:
-        dataset = json.loads(next(source.glob("*.json")).read_text())
-        targets = coco_targets(dataset, lambda image: image["file_name"].removesuffix(".jpg"), classes)
     pairs = [
         (
             prediction(
@@ -164,6 +158,33 @@ def test_same_published_answer_from_every_format(form, shared_data):
         name: pytest.approx(published["coco_style_bbox"][coco], abs=published["tolerance"])
         for name, coco in PUBLISHED.items()
     }
+
+
+@pytest.mark.parametrize("form", ["coco_format_v1", "coco_format_v2", "pascalvoc_format"])
+def test_same_published_answer_from_every_format(form, shared_data):
+    folder = shared_data / "voc100-multiformat"
+    classes = sorted((folder / "voc.names").read_text().split())
+    if form == "pascalvoc_format":
+        targets = voc_targets(folder / "gts" / form, classes)
+    else:
+        dataset = json.loads(next((folder / "gts" / form).glob("*.json")).read_text())
+        targets = coco_targets(dataset, lambda image: image["file_name"].removesuffix(".jpg"), classes)
+    voc100_published(folder, classes, targets)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "form"),
+    [("coco", "coco_format_v1"), ("coco", "coco_format_v2"), ("voc", "pascalvoc_format"), ("voc", "imagenet_format")],
+)
+def test_same_published_answer_through_our_readers(fmt, form, shared_data):
+    folder = shared_data / "voc100-multiformat"
+    source = open_source(fmt, folder / "gts" / form, folder / "images")
+    classes, targets = list(source.classes), {}
+    for record in source.records():
+        assert isinstance(record, Record)
+        key, labels = record.path.removesuffix(".jpg"), [classes.index(box.label) for box in record.boxes]
+        targets[key] = target(key, [box.xyxy for box in record.boxes], labels)
+    voc100_published(folder, classes, targets)
 
 
 def test_by_hand():
@@ -199,6 +220,14 @@ def test_mean_iou_looks_at_hits_over_the_score_threshold_only():
     )
     assert measured(["cell"], [pair]).compute()["mean_iou"] == pytest.approx(0.8)
     assert measured(["cell"], [pair], score_threshold=0.1).compute()["mean_iou"] == pytest.approx(0.7)
+
+
+def test_a_second_detection_of_an_object_is_a_false_alarm():
+    truth = target("a", [[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0])
+    made = prediction("a", [[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.8, 0.7], [0, 0, 0])
+    metric = measured(["cell"], [(made, truth)])
+    assert metric.compute()["ap"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert metric.per_image() == {"a": pytest.approx(4 / 5)}
 
 
 def test_crowds_are_neither_right_nor_wrong():

@@ -9,7 +9,9 @@ from stages.data.formats.tiny_imagenet import read
 from stages.data.records import Record, Rejected
 
 
-def make(root: Path, annotations: str = "val_0.JPEG\tn00000001\t0\t0\t1\t1\nval_1.JPEG\tn00000002\t0\t0\t1\t1\n") -> Path:
+def make(
+    root: Path, annotations: str = "val_0.JPEG\tn00000001\t0\t0\t1\t1\nval_1.JPEG\tn00000002\t0\t0\t1\t1\n"
+) -> Path:
     for wnid in ("n00000001", "n00000002"):
         (root / "train" / wnid / "images").mkdir(parents=True)
         (root / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t1\t1\n")

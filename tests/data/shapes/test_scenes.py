@@ -45,12 +45,14 @@ def _painted(canvas: Canvas) -> tuple[list[np.ndarray], list[float]]:
         owner[_inside(laid.sprite.vertices_px, canvas.size_px)] = number
     labelled = [(number, laid) for number, laid in enumerate(canvas.laid) if laid.shape]
     masks = [owner == number for number, _ in labelled]
-    return masks, [m.sum() / polygon_area(laid.sprite.vertices_px) for m, (_, laid) in zip(masks, labelled, strict=True)]
+    return masks, [
+        m.sum() / polygon_area(laid.sprite.vertices_px) for m, (_, laid) in zip(masks, labelled, strict=True)
+    ]
 
 
 def test_boxes_bound_what_is_visible(pairs):
     for figure, mask, _ in pairs:
-        parts, _ = ndimage.label(mask)
+        parts, _ = ndimage.label(mask, np.ones((3, 3)))
         mask = np.bincount(parts.ravel())[parts] * mask > 8  # slivers between two edges are no object
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         expected = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
