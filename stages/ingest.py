@@ -56,8 +56,8 @@ class IngestReport:
             self.rejected.append((outcome.path, outcome.reason))
             return
         self.unchanged += not isinstance(outcome, Arrived)
-        self.added += isinstance(outcome, Arrived) and outcome.is_new
-        self.relabelled += isinstance(outcome, Arrived) and not outcome.is_new
+        self.added += isinstance(outcome, Arrived) and not outcome.outdated_in
+        self.relabelled += isinstance(outcome, Arrived) and bool(outcome.outdated_in)
         self.splits[outcome.split] += 1
         self.classes.update(outcome.record.labels or [box.label for box in outcome.record.boxes or ()])
 
@@ -102,7 +102,7 @@ def ingest(
         writer = ShardWriter(folder, batch=known.last_batch + 1)
         try:
             outcomes = read_all(source.records(), Reader(known, fractions), workers or _cores())
-            _take_in(_watched(outcomes, report) if progress else outcomes, writer, known, report, strict)
+            _take_in(_watched(outcomes, report) if progress else outcomes, writer, report, strict)
             if not report.accepted:
                 raise ValueError(f"no image could be taken from the source: {_first_reason(report)}")
             if description is not None:
@@ -115,7 +115,7 @@ def ingest(
     return report
 
 
-def _take_in(outcomes: Outcomes, writer: ShardWriter, known: index.Known, report: IngestReport, strict: bool) -> None:
+def _take_in(outcomes: Outcomes, writer: ShardWriter, report: IngestReport, strict: bool) -> None:
     """Stage all that arrives, and its shard without it where a record was there with another annotation."""
     outdated: dict[str, set[str]] = defaultdict(set)  # shard -> keys
     with closing(outcomes):
@@ -124,7 +124,7 @@ def _take_in(outcomes: Outcomes, writer: ShardWriter, known: index.Known, report
                 raise ValueError(f"{outcome.path}: {outcome.reason} (strict: nothing was added)")
             if isinstance(outcome, Arrived):
                 writer.add(outcome.sample)
-                for shard in known.shards(outcome.sample.row["key"]):
+                for shard in outcome.outdated_in:
                     outdated[shard].add(outcome.sample.row["key"])
             report.count(outcome)
     for shard, keys in sorted(outdated.items()):

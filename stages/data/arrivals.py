@@ -33,12 +33,12 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A record that was read: a new sample, or one to stand in for those that `known` has of its key."""
+    """A record that was read: a new sample, or one with a new annotation or split."""
 
     record: Record
     split: str
     sample: Sample
-    is_new: bool
+    outdated_in: tuple[str, ...]  # shards that hold it with another annotation or split; none: it is new
 
 
 Outcome = Arrived | Unchanged | Rejected
@@ -67,18 +67,23 @@ class Reader:
         data = record.image.read()
         sha256 = hashlib.sha256(data).hexdigest()
         key = index.key_of(record.path, sha256)
-        split = self._split(record, sha256, key)
-        if self.known.is_same(key, index.annotation_hash(record), split):
+        held = self.known.get(key)
+        split = self._split(record, sha256, held)
+        annotation = index.annotation_hash(record)
+        if held is not None and held.said == {(annotation, split)}:
             return Unchanged(record, split)
-        sample = Sample(index.row(record, inspect(data), split), data)
-        return Arrived(record, split, sample, is_new=key not in self.known)
+        row = index.row(record, inspect(data), split, annotation)
+        return Arrived(record, split, Sample(row, data), outdated_in=held.shards if held is not None else ())
 
-    def _split(self, record: Record, sha256: str, key: str) -> str:
+    def _split(self, record: Record, sha256: str, held: index.Held | None) -> str:
         """As asked for, or as the source says, or where the sample is, or by its hash."""
-        if self.fractions is None and record.split is not None:
+        if self.fractions is not None:
+            return split_of(sha256, record.group, self.fractions)
+        if record.split is not None:
             return record.split
-        held = self.known.splits(key) if self.fractions is None else []
-        return held[0] if held else split_of(sha256, record.group, self.fractions or DEFAULT_FRACTIONS)
+        if held is not None:
+            return min(split for _, split in held.said)
+        return split_of(sha256, record.group, DEFAULT_FRACTIONS)
 
 
 def read_all(items: Iterable[Record | Rejected], reader: Reader, workers: int) -> Generator[Outcome, None, None]:

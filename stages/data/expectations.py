@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
 import great_expectations as gx
 import great_expectations.expectations as gxe
 import pandas as pd
-import pyarrow as pa
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult, RunIdentifier
 from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -20,49 +19,42 @@ from great_expectations.data_context.types.resource_identifiers import Validatio
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-from stages.data import facts
 from stages.data.checks import Check
-from stages.data.suites import FIRST, NOTHING_THERE, ROW_COUNT, SHOWN, Rule, rules_for
-from stages.params.dataset import ValidationParams
+from stages.data.suites import FIRST, NOTHING_THERE, ROW_COUNT, SHOWN, Rule
 
 NUM_SHOWN = 20  # offending rows that a check lists
 
 
 def check(
-    index: pa.Table, name: str, task: str, classes: Sequence[str], params: ValidationParams, docs: Path | None = None
+    tables: Mapping[str, pd.DataFrame], rules: Sequence[Rule], name: str, pages: Path | None = None
 ) -> list[Check]:
-    """What the index of dataset `name` is found to be, one Check an expectation, always in the same order.
+    """What the tables of dataset `name` are found to be: one Check a rule, in the order of the rules.
 
-    index: rows with facts.COLUMNS. docs: a folder that Great Expectations then writes its HTML pages into.
-    ValueError for a task that has no suite.
+    tables: from facts.tables; rules: from suites.rules_for. pages: a folder for Great Expectations' HTML (Data Docs).
+    RuntimeError when an expectation could not be evaluated.
     """
-    rules = rules_for(task, name, classes, params)
-    frames = facts.tables(index, task, classes, params)
-    context = _context(docs)
-    results: dict[str, ExpectationValidationResult] = {}
+    context = _context(pages)
     run = RunIdentifier(run_name=name, run_time=datetime.now(UTC))
+    checks = {rule: _skipped(rule) for rule in rules}
     for table in dict.fromkeys(rule.table for rule in rules):
-        suite = [rule for rule in rules if rule.table == table and _is_testable(rule, frames[table])]
-        if suite:
-            results |= _validated(context, f"{name}-{table}", frames[table], suite, run)
-    if docs is not None:
+        testable = [rule for rule in rules if rule.table == table and _is_testable(rule, tables[table])]
+        if testable:
+            checks |= _checked(context, f"{name}-{table}", tables[table], testable, run)
+    if pages is not None:
         context.build_data_docs()
-    return [
-        _told(rule, results[rule.name], frames[rule.table]) if rule.name in results else _skipped(rule)
-        for rule in rules
-    ]
+    return list(checks.values())
 
 
-def _context(docs: Path | None) -> AbstractDataContext:
-    """A Great Expectations project in memory, without progress bars, whose pages go to `docs`."""
+def _context(pages: Path | None) -> AbstractDataContext:
+    """A Great Expectations project in memory, without progress bars, whose HTML goes to `pages`."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for site in context.get_site_names():
-        context.delete_data_docs_site(site)
-    if docs is not None:
-        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
-        pages: Any = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
-        context.add_data_docs_site("visionline", pages)
+    for default in context.get_site_names():
+        context.delete_data_docs_site(default)
+    if pages is not None:
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(pages.absolute())}
+        site: Any = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
+        context.add_data_docs_site("visionline", site)
     return context
 
 
@@ -75,10 +67,10 @@ def _expectation(rule: Rule) -> Expectation:
     return getattr(gxe, rule.condition.kind)(**rule.condition.arguments, **words)
 
 
-def _validated(
+def _checked(
     context: AbstractDataContext, name: str, frame: pd.DataFrame, rules: Sequence[Rule], run: RunIdentifier
-) -> dict[str, ExpectationValidationResult]:
-    """Run the rules on a table; results by the rule's name, kept in the context for the pages."""
+) -> dict[Rule, Check]:
+    """Run the rules on their table, as one suite; the result stays in the context, for the pages."""
     asset = context.data_sources.add_pandas(name).add_dataframe_asset("index")
     batch = asset.add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[_expectation(rule) for rule in rules]))
@@ -86,12 +78,12 @@ def _validated(
     # Great Expectations would look up its index columns for every offending row, 0.1 ms each: row numbers are free.
     wanted = {"result_format": "SUMMARY", "partial_unexpected_count": NUM_SHOWN}
     validation = definition.run(batch_parameters={"dataframe": frame}, result_format=wanted, run_id=run)
-    table = rules[0].table
+    found = {_config(result).meta["check"]: result for result in validation.results}
     for result in validation.results:
         _raise_if_broken(result)
-        _name_rows(result, frame, table)
+        _name_rows(result, frame, SHOWN[rules[0].table])
     _keep(context, name, validation)
-    return {_config(result).meta["check"]: result for result in validation.results}
+    return {rule: _told(rule, found[rule.name], frame) for rule in rules}
 
 
 def _config(result: ExpectationValidationResult) -> ExpectationConfiguration:
@@ -108,12 +100,12 @@ def _raise_if_broken(result: ExpectationValidationResult) -> None:
             raise RuntimeError(f"expectation {name!r} could not be evaluated: {part['exception_message']}")
 
 
-def _name_rows(result: ExpectationValidationResult, frame: pd.DataFrame, table: str) -> None:
+def _name_rows(result: ExpectationValidationResult, frame: pd.DataFrame, shown: Sequence[str]) -> None:
     """Put columns that a person knows in place of the row numbers of what was unexpected."""
     numbers = result.result.get("partial_unexpected_index_list")
     if numbers:
         column = _config(result).kwargs["column"]
-        names = [name for name in SHOWN[table] if name != column]
+        names = [name for name in shown if name != column]
         rows = [
             {name: _plain(row[name]) for name in (column, *names)} for row in frame.iloc[numbers].to_dict("records")
         ]
@@ -163,7 +155,8 @@ def _observed(found: dict[str, Any]) -> str:
     """What an expectation on a whole table saw."""
     if found.get("observed_value") is not None:
         return str(found["observed_value"])
-    return f"missing: {', '.join(map(str, found.get('partial_missing_list', [])))}"
+    missing = found.get("partial_missing_list")
+    return f"missing: {', '.join(map(str, missing))}" if missing else "as expected"
 
 
 def _plain(value: Any) -> Any:

@@ -33,6 +33,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Rows of the type II discrete cosine transform that a perceptual hash needs: 8 frequencies of 32 samples.
+DCT_SIDE = 32
+COSINES = 2 * np.cos(np.pi / (2 * DCT_SIDE) * np.outer(np.arange(8), 2 * np.arange(DCT_SIDE) + 1))
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -55,7 +59,7 @@ def inspect(data: bytes, max_pixels: int = 178_956_970) -> ImageFacts:
     picture = _shown(image, orientation)
     return ImageFacts(
         sha256=hashlib.sha256(data).hexdigest(),
-        phash=str(imagehash.phash(picture)),
+        phash=phash(picture),
         width=picture.width,
         height=picture.height,
         mode=image.mode,
@@ -63,6 +67,20 @@ def inspect(data: bytes, max_pixels: int = 178_956_970) -> ImageFacts:
         orientation=orientation,
         defects=(f"{num_frames} frames, only the first is used",) if num_frames > 1 else (),
     )
+
+
+def phash(image: Image.Image) -> str:
+    """Perceptual hash, 16 hex: the signs of the 64 lowest frequencies against their median.
+
+    The bits of imagehash.phash in a third of its time; where rounding could decide a bit, imagehash does.
+    """
+    pixels = np.asarray(image.convert("L").resize((DCT_SIDE, DCT_SIDE), Image.Resampling.LANCZOS), np.float64)
+    waves = (COSINES @ pixels @ COSINES.T).ravel()
+    ordered = np.sort(waves)
+    if ordered[32] - ordered[31] < 1e-6:
+        return str(imagehash.phash(image))
+    bits = waves > (ordered[31] + ordered[32]) / 2
+    return np.packbits(bits).tobytes().hex()
 
 
 def decode_rgb(data: bytes) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ SCHEMA = pa.schema(
 
 Row = dict[str, Any]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def files(folder: Path) -> list[Path]:
     """The index files of a dataset, sorted; none where there is no dataset yet."""
@@ -86,11 +89,11 @@ def annotation_hash(record: Record) -> str:
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
-def row(record: Record, facts: ImageFacts, split: str) -> Row:
-    """One row of the index, but for its place (shard, offset, size) and batch.
+def row(record: Record, facts: ImageFacts, split: str, annotation: str) -> Row:
+    """One row of the index, but for its place (shard, offset, size) and batch; `annotation`: its annotation_hash.
 
     An annotation is meant for the upright image, unless it claims the size of the stored one and not of the upright
     one: its tool ignored EXIF, so boxes, polygons and keypoints are turned with the image. (Orientations 2, 3 and 4
@@ -122,7 +125,7 @@ def row(record: Record, facts: ImageFacts, split: str) -> Row:
         "objects": objects,
         "group": record.group,
         "source": record.path,
-        "annotation_hash": annotation_hash(record),
+        "annotation_hash": annotation,
         "defects": defects,
     }
 
@@ -172,6 +175,14 @@ def _upright(thing: Row, facts: ImageFacts) -> Row:
     }
 
 
+@dataclass(frozen=True)
+class Held:
+    """A sample that a dataset holds: once, unless branches that overlap were merged."""
+
+    said: frozenset[tuple[str, str]]  # annotation hash, split
+    shards: tuple[str, ...]
+
+
 class Known:
     """What a dataset holds already, small enough (about 30 bytes a sample) to hand to every reader."""
 
@@ -183,25 +194,20 @@ class Known:
         self._splits, self._split_names = _codes(table["split"])
         self._shards, self._shard_names = _codes(table["shard"])
 
-    def __contains__(self, key: str) -> bool:
-        return len(self._keys[self._at(key)]) > 0
-
-    def splits(self, key: str) -> list[str]:
-        """Splits that hold this sample: one, unless branches that disagree were merged."""
-        return sorted({self._split_names[code] for code in self._splits[self._at(key)]})
-
-    def shards(self, key: str) -> list[str]:
-        """Shards that hold this sample: one, unless branches that overlap were merged."""
-        return sorted({self._shard_names[code] for code in self._shards[self._at(key)]})
-
-    def is_same(self, key: str, annotation: str, split: str) -> bool:
-        """Whether the sample is there with this annotation hash and split, and with no other."""
-        annotations = self._annotations[self._at(key)]
-        return bool((annotations == np.uint64(int(annotation, 16))).all()) and self.splits(key) == [split]
-
-    def _at(self, key: str) -> slice:
-        first, last = (int(np.searchsorted(self._keys, np.uint64(int(key, 16)), side)) for side in ("left", "right"))
-        return slice(first, last)
+    def get(self, key: str) -> "Held | None":
+        """What is there of a sample; None when it is new."""
+        number = np.uint64(int(key, 16))
+        first = int(self._keys.searchsorted(number))
+        last = first
+        while last < len(self._keys) and self._keys[last] == number:
+            last += 1
+        if last == first:
+            return None
+        rows = range(first, last)
+        return Held(
+            said=frozenset((f"{self._annotations[i]:016x}", self._split_names[self._splits[i]]) for i in rows),
+            shards=tuple(self._shard_names[self._shards[i]] for i in rows),
+        )
 
 
 def _numbers(hashes: pa.ChunkedArray) -> NDArray[np.uint64]:

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +33,11 @@ class Sample:
     row: index.Row
     data: bytes
 
+    @cached_property
+    def annotation(self) -> bytes:
+        """The content of KEY.json."""
+        return index.canonical({"labels": self.row["labels"], "objects": self.row["objects"]})
+
 
 @dataclass
 class ShardWriter:
@@ -48,10 +54,11 @@ class ShardWriter:
 
     def add(self, sample: Sample) -> None:
         """Take a sample; a shard is staged each time that one is full."""
-        size = 4 * BLOCK + len(sample.data) + len(_annotation(sample.row))
+        size = 4 * BLOCK + len(sample.data) + len(sample.annotation)
         if self._waiting and (len(self._waiting) == self.max_samples or self._waiting_bytes + size > self.max_bytes):
             self._flush()
-        self._waiting.append(Sample({**sample.row, "batch": self.batch}, sample.data))
+        sample.row["batch"] = self.batch
+        self._waiting.append(sample)
         self._waiting_bytes += size
 
     def remove(self, shard: str, keys: Iterable[str]) -> None:
@@ -139,9 +146,14 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of an ingest that was stopped."""
+    """Delete what an ingest that was stopped left: temporary files, and tars without index beside those with one."""
     for file in sorted(folder.glob(f"**/*{TEMPORARY}")):
         file.unlink()
+    indexed = {file.stem for file in index.files(folder)}
+    for file in sorted((folder / "shards").glob("*.tar")):
+        # Without any index, somebody fetched the shards alone: those are not ours to delete.
+        if indexed and file.stem not in indexed:
+            file.unlink()
 
 
 def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[int]:
@@ -151,7 +163,7 @@ def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[int]:
         image = f"{sample.row['key']}.{SUFFIXES[sample.row['format']]}"
         places.append(f.tell() + BLOCK)
         _write_member(f, image, sample.data)
-        _write_member(f, f"{sample.row['key']}.json", _annotation(sample.row))
+        _write_member(f, f"{sample.row['key']}.json", sample.annotation)
     f.write(bytes(2 * BLOCK))
     return places
 
@@ -169,10 +181,6 @@ def _header(name: str, size: int) -> bytes:
     shape = struct.Struct("100s8s8s8s12s12s8sc100s8s247x")
     checksum = b"%06o\0 " % sum(shape.pack(*fields, b" " * 8, *rest))
     return shape.pack(*fields, checksum, *rest)
-
-
-def _annotation(row: index.Row) -> bytes:
-    return index.canonical({"labels": row["labels"], "objects": row["objects"]})
 
 
 def _temporary(path: Path) -> Path:

@@ -20,7 +20,7 @@ class Condition:
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """One expectation on one of facts.tables."""
 
@@ -50,7 +50,7 @@ FIRST = {
     "labels": "{split} {source} ({value!r})",
     "boxes": "{split} {source} {label} ({x1}, {y1}, {x2}, {y2}) in {image_width}x{image_height}",
     "classes": "{class} ({train} in train)",
-    "drift": "{quantity} (distance {distance:.2f}, p {p_value:.0e})",
+    "drift": "{quantity} (distance {distance:.2f}, p {p_value:.1g})",
 }
 
 # Why the expectations on a table were skipped.
@@ -262,7 +262,7 @@ def _duplicate_rules(p: ValidationParams, where: str) -> list[Rule]:
             table="held_out",
             name="no leak",
             severity="critical",
-            words=f"no image of val or test has the bytes of one of train{_but_for(p.max_leaked)}",
+            words=f"no val or test image has the bytes of a train image{_but_for(p.max_leaked)}",
             condition=_null("leaked_from", p.max_leaked),
             fault="{num} of {total} val and test images are train images, too",
             remedy=f"remove them from one side, or raise {where}.max_leaked from {p.max_leaked:g}",
@@ -271,7 +271,7 @@ def _duplicate_rules(p: ValidationParams, where: str) -> list[Rule]:
             table="held_out",
             name="no look-alikes",
             severity="warning",
-            words=f"images of val and test differ from those of train in over {p.near_duplicate_bits} of 64 hash bits"
+            words=f"no val or test image looks like a train image ({p.near_duplicate_bits} of 64 hash bits differ)"
             + _but_for(p.max_near_duplicates),
             condition=_null("looks_like", p.max_near_duplicates),
             fault="{num} of {total} val and test images look like a train image",
@@ -335,7 +335,7 @@ def _null(column: str, tolerated: float) -> Condition:
 
 
 def _but_for(tolerated: float) -> str:
-    return f", but for a share of {tolerated:g}" if tolerated else ""
+    return f", but for {100 * tolerated:g} %" if tolerated else ""
 
 
 SUITES: dict[str, Callable[[ValidationParams, str, Sequence[str]], list[Rule]]] = {

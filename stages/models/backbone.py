@@ -32,7 +32,9 @@ class Layout:
     head_name: str = "fc"
     hidden: tuple[str, ...] = ()  # layers between pooling and head
     auxiliary: tuple[Auxiliary, ...] = ()
-    paddings: tuple[int, ...] = (0, 0, 0, 0)  # a stage's input in `features`, cells on each side
+    # Cells before and after each side of a stage's input, in `features` only: where a network does not pad its own
+    # convolutions or pools, its maps would shrink and lie further right and down on the image from stage to stage.
+    paddings: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0), (0, 0))
 
 
 class Backbone(nn.Module):
@@ -84,7 +86,7 @@ class Backbone(nn.Module):
         self._check_size(images)
         maps, x = [], images
         for stage, cells in zip(self.stages, self.layout.paddings, strict=True):
-            x = stage(F.pad(x, (cells,) * 4) if cells else x)
+            x = stage(F.pad(x, cells * 2) if any(cells) else x)
             maps.append(x)
         return maps
 
@@ -113,7 +115,7 @@ class Backbone(nn.Module):
                 delattr(self.net, name)
 
     def freeze(self, stages: int | Literal["none", "backbone"]) -> None:
-        """Keep the first stages, or the whole backbone, as they are: no gradients, statistics unmoved in train() too."""
+        """Keep the first stages, or the whole backbone, as they are: no gradients, statistics unmoved while training."""
         most = len(self.layout.stages)
         if stages == "backbone":
             self._frozen = ("",)

@@ -4,7 +4,8 @@ from functools import partial
 
 import torchvision
 from torch import nn
-from torchvision.models import googlenet, inception
+from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
+from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
 from stages.models.backbone import Auxiliary, Backbone, Layout
 
@@ -45,6 +46,7 @@ def _googlenet() -> Layout:
             Auxiliary("aux1", "inception4a", 0.3, 15, partial(_googlenet_auxiliary, 512)),
             Auxiliary("aux2", "inception4d", 0.3, 15, partial(_googlenet_auxiliary, 528)),
         ),
+        paddings=((2, 0), (1, 0), (1, 0), (0, 0)),
     )
 
 
@@ -58,9 +60,7 @@ def _inception_v3() -> Layout:
         head=partial(_linear, 2048, std=0.1),
         # Its 5x5 convolution on a grid pooled to 5x5 leaves nothing of images under 299 px.
         auxiliary=(Auxiliary("AuxLogits", "Mixed_6e", 0.4, 299, _inception_v3_auxiliary),),
-        # Unpadded convolutions would lose the border and shift cell 0 by 9, 13, 21 and 37 px: with so much padding
-        # the maps lie on the image as those of other networks do, and the weights stay the same.
-        paddings=(9, 1, 1, 1),
+        paddings=((9, 9), (1, 1), (1, 1), (1, 1)),
     )
 
 
@@ -69,11 +69,11 @@ def _linear(num_features: int, num_classes: int, std: float) -> nn.Module:
 
 
 def _googlenet_auxiliary(channels: int, num_classes: int) -> nn.Module:
-    return _initialised(googlenet.InceptionAux(channels, num_classes), 0.01)
+    return _initialised(GoogLeNetAuxiliary(channels, num_classes), 0.01)
 
 
 def _inception_v3_auxiliary(num_classes: int) -> nn.Module:
-    return _initialised(inception.InceptionAux(768, num_classes), 0.1)
+    return _initialised(InceptionV3Auxiliary(768, num_classes), 0.1)
 
 
 def _initialised(head: nn.Module, std: float) -> nn.Module:

@@ -7,7 +7,6 @@ from torch import Tensor
 from stages.params.classification import ProbeParams
 
 
-@torch.inference_mode(False)
 def fit_linear(features: Tensor, targets: Tensor, num_classes: int, params: ProbeParams) -> tuple[Tensor, Tensor]:
     """Weight [C, D] and bias [C] that minimise cross-entropy + l2 |W|^2 over features float [N, D], targets int64 [N].
 

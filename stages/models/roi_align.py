@@ -52,7 +52,7 @@ class PyramidRoIAlign(nn.Module):
         return rows.flatten(3), weights.flatten(3)
 
     def _axis(self, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions int64, and weights, [K, cells, 2 * samples] of the cells that each output cell reads on one axis."""
+        """Positions int64 and weights [K, cells, 2 * samples] of what each output cell reads on one axis."""
         num_points = self.cells * self.samples
         share = (torch.arange(num_points, device=start.device) + 0.5) / num_points
         at = start[:, None] + (end - start).clamp(min=1)[:, None] * share

@@ -1,5 +1,7 @@
 """VGG (Simonyan and Zisserman 2015), with and without batch norm."""
 
+from itertools import pairwise
+
 import torchvision
 from torch import nn
 
@@ -37,7 +39,7 @@ def build(arch: str, stem: str) -> Backbone:
 def _stages(layers: nn.Sequential) -> tuple[tuple[str, ...], ...]:
     pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     starts = [0, *pools[2:], len(layers)]
-    return tuple(tuple(f"features.{i}" for i in range(*ends)) for ends in zip(starts, starts[1:], strict=False))
+    return tuple(tuple(f"features.{i}" for i in range(*ends)) for ends in pairwise(starts))
 
 
 def _head(num_classes: int) -> nn.Module:

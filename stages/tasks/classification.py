@@ -62,7 +62,7 @@ class Task:
         scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
         return {"label": self.classes[order[0]], "score": float(prediction.probabilities[order[0]]), "scores": scores}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """A linear probe: logistic regression on the frozen backbone's pooled features of the train split."""
         backbone.eval()

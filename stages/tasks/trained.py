@@ -34,7 +34,7 @@ class Trained:
         return [self.task.answer(prediction) for prediction in predictions]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(task: tasks.Task, model: nn.Module, samples: Samples, batch_size: int = 16) -> tuple[list[Any], list[Any]]:
     """Predictions and targets of every sample, in order.
 

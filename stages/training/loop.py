@@ -255,7 +255,7 @@ class _Training:
         return self.result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure(objective: Objective, model: nn.Module, loader: Loader, params: TrainingParams) -> Metric:
     """The metric of a model over every sample of a loader."""
     model.eval()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from stages.data.images import SUFFIXES, decode_rgb, inspect
+from stages.data.images import SUFFIXES, decode_rgb, inspect, phash
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -51,6 +51,14 @@ def test_every_format_is_named_and_decoded(fmt):
     data = encoded(Image.new("RGB", (24, 16), RED), fmt)
     assert inspect(data).format == fmt
     np.testing.assert_allclose(decode_rgb(data)[8, 12], RED, atol=4)
+
+
+def test_phash_is_that_of_imagehash():
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)) for _ in range(200)]
+    flat, stripes = Image.new("L", (50, 40), 90), Image.fromarray(np.tile(np.uint8([[0, 255]]), (32, 16)))
+    for image in (*images, flat, stripes, scene(), scene().rotate(180)):
+        assert phash(image) == str(imagehash.phash(image))
 
 
 def test_phone_jpeg_with_a_second_view_is_a_jpeg():
@@ -123,8 +131,10 @@ def test_other_ranges_are_stretched():
 def test_big_endian_16_bit_tiff():
     value = 0x8001
     tags = [(256, 3, 1), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 98), (278, 3, 1), (279, 4, 2)]
-    entries = b"".join(struct.pack(">HHI", t, k, 1) + struct.pack(">HH" if k == 3 else ">I", *([v, 0] if k == 3 else [v]))
-                       for t, k, v in tags)  # fmt: skip
+    entries = b"".join(
+        struct.pack(">HHI", tag, kind, 1) + (struct.pack(">HH", v, 0) if kind == 3 else struct.pack(">I", v))
+        for tag, kind, v in tags
+    )
     data = b"MM\0*" + struct.pack(">IH", 8, len(tags)) + entries
     data = data.ljust(98, b"\0") + struct.pack(">H", value)
     data = data.replace(struct.pack(">I", 98), struct.pack(">I", len(data) - 2))
@@ -136,7 +146,9 @@ def ink(cyan, magenta, yellow, key):
     return encoded(Image.new("CMYK", (16, 16), (cyan, magenta, yellow, key)), "JPEG", quality=100)
 
 
-@pytest.mark.parametrize(("inks", "expected"), [((0, 255, 255, 0), RED), ((0, 0, 0, 255), (0, 0, 0)), ((0,) * 4, WHITE)])
+@pytest.mark.parametrize(
+    ("inks", "expected"), [((0, 255, 255, 0), RED), ((0, 0, 0, 255), (0, 0, 0)), ((0,) * 4, WHITE)]
+)
 def test_adobe_cmyk_jpeg(inks, expected):
     data = ink(*inks)
     assert b"Adobe" in data and inspect(data).mode == "CMYK"

@@ -22,6 +22,10 @@ def record(**changes):
     return replace(Record("a/b.jpg", Blob(Path("b.jpg"))), **changes)
 
 
+def row_of(record, facts, split):
+    return index.row(record, facts, split, index.annotation_hash(record))
+
+
 def turned(orientation):
     size_px = STORED_PX[::-1] if orientation >= 5 else STORED_PX
     return replace(FACTS, orientation=orientation, width=size_px[0], height=size_px[1])
@@ -34,9 +38,9 @@ def where(pixels, value):
 
 def test_row_fits_the_schema_and_comes_back():
     box = Box("cat", (1, 2, 3.5, 4), is_crowd=True, polygons=((1, 2, 3, 4, 5, 6),), rle="abc", keypoints=(1, 2, 2))
-    full = index.row(record(boxes=(box,), labels=("x", "y"), group="g", defects=("odd",)), FACTS, "val")
-    bare = index.row(record(path="c.jpg"), replace(FACTS, defects=("2 frames",)), "train")
-    empty = index.row(record(path="d.jpg", boxes=()), FACTS, "train")
+    full = row_of(record(boxes=(box,), labels=("x", "y"), group="g", defects=("odd",)), FACTS, "val")
+    bare = row_of(record(path="c.jpg"), replace(FACTS, defects=("2 frames",)), "train")
+    empty = row_of(record(path="d.jpg", boxes=()), FACTS, "train")
     place = {"shard": "s", "offset": 512, "size": 9, "batch": 1}
     rows = pa.Table.from_pylist([{**r, **place} for r in (full, bare, empty)], index.SCHEMA).to_pylist()
     assert rows[0] == {**full, **place}
@@ -55,7 +59,7 @@ def test_row_fits_the_schema_and_comes_back():
 
 
 def test_null_and_empty_objects_survive_parquet(tmp_path):
-    rows = [index.row(record(boxes=boxes), FACTS, "train") for boxes in (None, (), (Box("a", (0, 0, 1, 1)),), None)]
+    rows = [row_of(record(boxes=boxes), FACTS, "train") for boxes in (None, (), (Box("a", (0, 0, 1, 1)),), None)]
     (tmp_path / "index").mkdir()
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows, index.SCHEMA), tmp_path / "index" / "x.parquet")
     assert [r["objects"] for r in index.read(tmp_path, ["objects"]).to_pylist()] == [r["objects"] for r in rows]
@@ -101,7 +105,7 @@ def test_objects_of_the_stored_image_follow_it_upright(orientation):
     upright = np.asarray(ImageOps.exif_transpose(image))
     corners = (10, 5, 25, 5, 25, 30, 10, 30)
     thing = Box("cat", box, polygons=(corners,), keypoints=(12.5, 7.5, 2, 0, 0, 0))
-    row = index.row(record(boxes=(thing,), size_px=STORED_PX), turned(orientation), "train")
+    row = row_of(record(boxes=(thing,), size_px=STORED_PX), turned(orientation), "train")
     (turned_thing,) = row["objects"]
     assert turned_thing["bbox_xyxy"] == where(upright > 0, True)
     joint = where(upright, 2)
@@ -112,31 +116,31 @@ def test_objects_of_the_stored_image_follow_it_upright(orientation):
 
 
 def test_inverted_box_stays_inverted_when_turned():
-    row = index.row(record(boxes=(Box("cat", (25, 5, 10, 30)),), size_px=STORED_PX), turned(6), "train")
+    row = row_of(record(boxes=(Box("cat", (25, 5, 10, 30)),), size_px=STORED_PX), turned(6), "train")
     x0, y0, x1, y1 = row["objects"][0]["bbox_xyxy"]
     assert x0 < x1 and y0 > y1
 
 
 @pytest.mark.parametrize("size_px", [None, STORED_PX[::-1]])
 def test_objects_of_the_upright_image_stay(size_px):
-    row = index.row(record(boxes=(Box("cat", (1, 2, 3, 4)),), size_px=size_px), turned(6), "train")
+    row = row_of(record(boxes=(Box("cat", (1, 2, 3, 4)),), size_px=size_px), turned(6), "train")
     assert row["objects"][0]["bbox_xyxy"] == [1, 2, 3, 4] and row["defects"] == []
 
 
 def test_run_lengths_that_would_have_to_turn_are_dropped_aloud():
-    row = index.row(record(boxes=(Box("cat", (1, 2, 3, 4), rle="abc"),), size_px=STORED_PX), turned(6), "train")
+    row = row_of(record(boxes=(Box("cat", (1, 2, 3, 4), rle="abc"),), size_px=STORED_PX), turned(6), "train")
     assert row["objects"][0]["rle"] is None
     assert row["defects"][-1] == "masks dropped: run lengths can't be turned"
 
 
 def test_wrong_claim_is_a_defect():
-    row = index.row(record(boxes=(Box("cat", (1, 2, 3, 4)),), size_px=(61, 40)), FACTS, "train")
+    row = row_of(record(boxes=(Box("cat", (1, 2, 3, 4)),), size_px=(61, 40)), FACTS, "train")
     assert row["defects"] == ["annotation claims 61x40 pixels, the image has 60x40"]
     assert row["objects"][0]["bbox_xyxy"] == [1, 2, 3, 4]
 
 
 def test_box_outside_is_kept_for_validate():
-    row = index.row(record(boxes=(Box("cat", (-5, 0, 999, 4)),)), FACTS, "train")
+    row = row_of(record(boxes=(Box("cat", (-5, 0, 999, 4)),)), FACTS, "train")
     assert row["objects"][0]["bbox_xyxy"] == [-5, 0, 999, 4] and row["defects"] == []
 
 
@@ -156,15 +160,12 @@ def test_known(tmp_path):
     write(tmp_path, "s2", known_sample(b, "2" * 16, shard="s2", batch=3))
     known = index.Known(tmp_path)
     assert known.last_batch == 3
-    assert (a in known, b in known, c in known) == (True, True, False)
-    assert known.is_same(a, "1" * 16, "val")
-    assert not known.is_same(a, "1" * 16, "train") and not known.is_same(a, "2" * 16, "val")
-    assert not known.is_same(c, "1" * 16, "train")
-    assert not known.is_same(b, "1" * 16, "train"), "two shards disagree, so the sample has to be added anew"
-    assert (known.shards(b), known.shards(c), known.splits(a)) == (["s1", "s2"], [], ["val"])
+    assert known.get(a) == index.Held(frozenset({("1" * 16, "val")}), ("s1",))
+    assert known.get(b).said == {("1" * 16, "train"), ("2" * 16, "train")}, "merged branches that disagree"
+    assert sorted(known.get(b).shards) == ["s1", "s2"]
+    assert known.get(c) is None
 
 
 def test_known_of_nothing(tmp_path):
     known = index.Known(tmp_path)
-    assert known.last_batch == 0 and "0" * 16 not in known
-    assert not known.is_same("0" * 16, "0" * 16, "train")
+    assert known.last_batch == 0 and known.get("0" * 16) is None and known.get("f" * 16) is None

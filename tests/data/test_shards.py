@@ -21,7 +21,9 @@ def sample(number, split="train", fmt="JPEG"):
     buffer = io.BytesIO()
     Image.new("RGB", (8 + number, 8), (number * 20, 0, 0)).save(buffer, fmt)
     record = Record(f"{number}.x", Blob(Path("x")), labels=("cät",), boxes=(Box("cät", (0, 0, 4, number)),))
-    return Sample(index.row(record, inspect(buffer.getvalue()), split), buffer.getvalue())
+    return Sample(
+        index.row(record, inspect(buffer.getvalue()), split, index.annotation_hash(record)), buffer.getvalue()
+    )
 
 
 def write(folder, samples, batch=1, **limits):
@@ -175,7 +177,11 @@ def test_replace_file_breaks_hard_links(tmp_path):
 def test_leftovers_go(tmp_path):
     write(tmp_path, [sample(1)])
     before = contents(tmp_path)
-    for name in ("shards/0.tar.tmp", "index/0.parquet.tmp", "dataset.yaml.tmp"):
+    for name in ("shards/0.tar.tmp", "index/0.parquet.tmp", "dataset.yaml.tmp", "shards/no-index.tar"):
         (tmp_path / name).write_bytes(b"half")
     remove_leftovers(tmp_path)
     assert contents(tmp_path) == before
+    for file in index.files(tmp_path):
+        file.unlink()
+    remove_leftovers(tmp_path)
+    assert tars(tmp_path), "shards that were fetched without their index stay"

@@ -50,5 +50,5 @@ def _read_lists(root: Path, base: str, paths: list[str]) -> SplitLists:
 
 
 def _read_names(file: Path) -> list[str]:
-    lines = (line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines())
+    lines = (line.strip().removeprefix("JPEGImages/") for line in file.read_text("utf-8-sig", "replace").splitlines())
     return [posixpath.join(posixpath.dirname(line), stem(line)) for line in lines if line]

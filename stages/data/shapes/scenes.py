@@ -18,6 +18,7 @@ UNSEEN_SHAPES = ("arrow", "bolt", "crescent", "drop", "flower", "gear", "heart",
 TEXTURES = tuple(OBJECT_TEXTURES)
 MIN_VISIBLE = 0.35
 MIN_DOMINANT_VISIBLE = 0.8
+MAX_TURN = 1.0  # radians: things have an upright position, as in photographs
 TRIES = 8
 
 
@@ -46,13 +47,13 @@ def portrait(rng: Rng, size_px: tuple[int, int], shape: str, texture: str | None
     """One dominant object of this shape (and texture; None: any) on clutter, partly hidden at most; height, width."""
     canvas = Canvas(rng, size_px)
     side_px = min(size_px)
-    _scatter(canvas, int(rng.integers(1, 5)), side_px)
-    radius_px = side_px * rng.uniform(0.26, 0.44)
-    room = np.array(size_px[::-1]) - 1.7 * radius_px
+    _scatter(canvas, int(rng.integers(0, 4)), side_px)
+    radius_px = side_px * rng.uniform(0.3, 0.46)
+    room = np.array(size_px[::-1]) - 1.8 * radius_px
     x, y = np.array(size_px[::-1]) / 2 + room * rng.uniform(-0.5, 0.5, 2)
     pose = _pose(rng, (float(x), float(y)), radius_px)
     canvas.lay(canvas.draw(OUTLINES[shape], texture or TEXTURES[rng.integers(len(TEXTURES))], pose), shape, 0.0)
-    _scatter(canvas, int(rng.integers(0, 3)), side_px)
+    _scatter(canvas, int(rng.integers(0, 2)), side_px)
     return canvas
 
 
@@ -70,4 +71,4 @@ def _clutter(rng: Rng) -> Points:
 
 
 def _pose(rng: Rng, centre_px: tuple[float, float], radius_px: float) -> Pose:
-    return Pose(centre_px, radius_px, rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(-0.25, 0.25))))
+    return Pose(centre_px, radius_px, rng.uniform(-MAX_TURN, MAX_TURN), float(np.exp(rng.uniform(-0.25, 0.25))))

@@ -118,7 +118,7 @@ def colour(rng: Rng, saturation: tuple[float, float], value: tuple[float, float]
 
 def colour_unlike(rng: Rng, *others: Colour) -> Colour:
     """Of a few random colours the one that stands out most from all the others."""
-    candidates = [colour(rng, (0.15, 0.9), (0.25, 1.0)) for _ in range(4)]
+    candidates = [colour(rng, (0.15, 0.85), (0.2, 1.0)) for _ in range(6)]
     return max(candidates, key=lambda c: min(float(np.abs(c - other).sum()) for other in others))
 
 

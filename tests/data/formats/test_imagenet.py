@@ -237,7 +237,7 @@ class TestFolders:
         (tmp_path / "words.txt").write_text(f"{TENCH}\ttench, Tinca tinca\n{SHARK}\ttiger shark\n")
         assert read(tmp_path).classes == {TENCH: "tench", SHARK: "tiger shark"}
         assert labels(tmp_path, "train") == EXPECTED_TRAIN
-        assert labels(tmp_path, "val") == {name: TENCH for name in classes(TENCH)[TENCH]}
+        assert labels(tmp_path, "val") == dict.fromkeys(classes(TENCH)[TENCH], TENCH)
 
     def test_flat_val_with_the_devkit(self, tmp_path: Path):
         write_train_folders(tmp_path / "train", TENCH)
