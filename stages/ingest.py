@@ -21,7 +21,7 @@ from stages.data import formats, index
 from stages.data.arrivals import Arrived, Outcome, Reader, quieten, read_all
 from stages.data.dataset import Description
 from stages.data.records import Rejected, Source
-from stages.data.shards import ShardWriter, remove_leftovers, replace_file
+from stages.data.shards import ShardWriter, remove_if_empty, remove_leftovers, replace_file
 from stages.data.splits import SPLITS, parse_split
 from stages.params.section import Name
 
@@ -151,7 +151,7 @@ def _first_reason(report: IngestReport) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for writing; the lock is the folder itself, so that no file of it is left."""
+    """Make the folder and hold it for writing; the lock is the folder itself, so that nothing is left of it."""
     folder.mkdir(parents=True, exist_ok=True)
     number = os.open(folder, os.O_RDONLY)
     try:
@@ -159,7 +159,10 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(f"another ingest is writing to {folder}: wait until it has ended") from None
-        yield
+        try:
+            yield
+        finally:
+            remove_if_empty(folder)
     finally:
         os.close(number)
 
@@ -254,6 +257,9 @@ def main(arguments: list[str] | None = None) -> int:
             replace_file(options.report, index.canonical(report.document()))
     except BrokenProcessPool:
         print(f"ingest {options.name}: a reading process was killed, perhaps for its memory", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"ingest {options.name}: interrupted, nothing was added", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
         print(f"ingest {options.name}: {error}", file=sys.stderr)

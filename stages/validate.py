@@ -1,8 +1,8 @@
 """Stage `validate NAME`: check a dataset against its expectations before anything trains on it."""
 
 import json
+import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +46,7 @@ def validate(key: str) -> None:
         write(key, report(dataset, tables, checks), passed=not stopping)
         run.log_metrics(counted(checks))
         run.log_artifact(REPORTS / f"{key}.json")
-        run.log_artifact(SITE / key, "data-docs")
+        run.log_artifact(SITE / key / "validations", "data-docs")
         if stopping:
             raise ValueError("\n".join(stopping))
 
@@ -55,12 +55,11 @@ def check(key: str, tables: Mapping[str, pd.DataFrame], rules: Sequence[suites.R
     """Check the tables and publish the pages that tell of it."""
     from stages.data import expectations  # Great Expectations takes seconds to import: after all that can be wrong
 
-    SITE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SITE, prefix=f".{key}-") as folder:
-        pages = Path(folder) / "pages"
-        checks = expectations.check(tables, rules, key, pages)
-        with locked("data-docs"):
-            data_docs.publish(pages, SITE, key, counted(checks))
+    building = SITE / f".{key}"
+    shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
+    checks = expectations.check(tables, rules, key, building)
+    with locked("data-docs"):
+        data_docs.publish(building, SITE, key, counted(checks))
     return checks
 
 

@@ -256,6 +256,13 @@ def test_nothing_accepted_is_an_error(tmp_path, images):
     assert not (tmp_path / "pets").exists()
 
 
+def test_failure_before_the_first_record_leaves_no_folder(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(stage.index, "Known", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        add(tmp_path / "pets", source(images))
+    assert not (tmp_path / "pets").exists()
+
+
 def test_the_source_stays_as_it_is(tmp_path, images):
     before = inodes(images)
     add(tmp_path / "pets", source(images))
@@ -269,6 +276,7 @@ def test_one_ingest_at_a_time(tmp_path, images):
         fcntl.flock(number, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError, match="another ingest is writing to"):
             add(tmp_path / "pets", source(images))
+        assert (tmp_path / "pets").exists(), "it is the other's"
     finally:
         os.close(number)
     assert add(tmp_path / "pets", source(images)).added == 30

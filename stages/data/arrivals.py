@@ -21,6 +21,8 @@ from stages.data.splits import DEFAULT_FRACTIONS, split_of
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 16 * 2**20
 FEW = 256  # records that are read sooner than processes start
+# Imported once for all workers: this module, and what is slow of the program, which each of them imports again.
+PRELOADED = [__name__, "stages.params.section", "rich.progress"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ def _unique(items: Iterable[Record | Rejected]) -> Iterator[Record | Rejected]:
 
 
 def _read_apart(stream: Iterator[Record | Rejected], reader: Reader, workers: int) -> Iterator[Outcome]:
+    # Forked from a process that has imported all and runs no threads: starts soon and can't inherit a held lock.
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(reader,)) as pool:
         waiting: deque[Future[list[Outcome]]] = deque()
         try:

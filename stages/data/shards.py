@@ -89,11 +89,10 @@ class ShardWriter:
         return len(self._added), len(self._rewritten)
 
     def discard(self) -> None:
-        """Delete what is staged, and the folders if nothing was there before."""
+        """Delete what is staged, and its folders if nothing was there before."""
         remove_leftovers(self.folder)
-        for folder in (self.folder / "shards", self.folder / "index", self.folder):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        for name in ("shards", "index"):
+            remove_if_empty(self.folder / name)
 
     def _flush(self) -> None:
         if self._waiting:
@@ -154,6 +153,12 @@ def remove_leftovers(folder: Path) -> None:
         # Without any index, somebody fetched the shards alone: those are not ours to delete.
         if indexed and file.stem not in indexed:
             file.unlink()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Delete a folder that holds nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[int]:

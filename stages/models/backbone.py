@@ -115,7 +115,7 @@ class Backbone(nn.Module):
                 delattr(self.net, name)
 
     def freeze(self, stages: int | Literal["none", "backbone"]) -> None:
-        """Keep the first stages, or the whole backbone, as they are: no gradients, statistics unmoved while training."""
+        """Keep the first stages, or the whole backbone, as they are: no gradients, no new statistics in training."""
         most = len(self.layout.stages)
         if stages == "backbone":
             self._frozen = ("",)

@@ -58,9 +58,9 @@ class Classifier(nn.Module):
 
 def _add(heads: nn.ModuleDict, name: str, module: nn.Module) -> None:
     """Nest dicts so that "classifier.6" is the module's path, as it is in torchvision."""
-    first, _, rest = name.partition(".")
-    if rest:
-        heads[first] = nn.ModuleDict()
-        _add(heads[first], rest, module)
-    else:
-        heads[first] = module
+    *path, last = name.split(".")
+    for part in path:
+        inner = nn.ModuleDict()
+        heads[part] = inner
+        heads = inner
+    heads[last] = module

@@ -14,7 +14,7 @@ class ValidationParams(Section):
     max_side_px: int = Field(20000, ge=1, description="longer side of an image, pixels")
     max_aspect: float = Field(20.0, ge=1.0, description="longer side over shorter side")
     max_labels_per_image: int = Field(1, ge=1, description="classification only; over 1: images with several labels")
-    box_tolerance_px: float = Field(0.0, ge=0.0, description="how far a box may reach outside its image, pixels")
+    box_tolerance_px: float = Field(0.01, ge=0.0, description="how far a box may reach out of its image, pixels")
     max_imbalance: float = Field(
         100.0, ge=1.0, description="train samples of the commonest class over the rarest's: warn"
     )

@@ -13,7 +13,9 @@ class FasterRCNNParams(Section):
     """Sizes of Faster R-CNN (Ren et al. 2015) with FPN (Lin et al. 2017); torchvision's names for its parts."""
 
     fpn_channels: int = Field(256, ge=16, le=1024)
-    anchor_sizes_px: tuple[float, ...] = Field((32, 64, 128, 256, 512), description="one a level, finest first, at least 2")
+    anchor_sizes_px: tuple[float, ...] = Field(
+        (32, 64, 128, 256, 512), description="one a level, finest first, at least 2"
+    )
     finest_stride_px: Literal[4, 8, 16] = Field(4, description="of the pyramid's first level; 8 saves time")
     aspect_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="height over width")
     rpn_proposals_train: int = Field(1000, ge=10, description="proposals kept after suppression")

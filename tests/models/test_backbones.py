@@ -44,23 +44,25 @@ def test_features_have_the_declared_channels_and_strides(backbone, size):
     for x, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
         assert x.shape[:2] == (1, channels)
         for cells, side in zip(x.shape[2:], size, strict=True):
-            assert cells in (math.ceil(side / stride), side // stride)
+            assert cells == (side // stride if backbone.arch == "vgg11" else math.ceil(side / stride))
 
 
 @torch.no_grad()
 def test_features_lie_where_the_strides_say(backbone):
-    """A spot at (96, 160) must change the features around cell (96, 160) / stride more than any others."""
-    images = torch.zeros(1, 3, 256, 256)
+    """A spot at row 96, column 160 must change the features around (96, 160) / stride."""
+    torch.manual_seed(1)
+    images = torch.rand(1, 3, 256, 256)
     spotted = images.clone()
-    spotted[..., 92:101, 156:165] = 3.0
+    spotted[..., 92:101, 156:165] += 3
     maps = zip(backbone.features(images), backbone.features(spotted), backbone.strides, strict=True)
-    for before, after, stride in list(maps)[:3]:
-        change = (after - before).square().sum(1)[0].sqrt()
-        weight = change / change.sum()
-        row = (weight.sum(1) * torch.arange(len(weight))).sum().item()
-        column = (weight.sum(0) * torch.arange(weight.shape[1])).sum().item()
-        assert abs(row * stride - 96) <= 12 + stride / 2
-        assert abs(column * stride - 160) <= 12 + stride / 2
+    # At coarser levels a random network's answer is as wide as the image.
+    for before, after, stride in list(maps)[:2]:
+        change = (after - before).abs().sum(1)[0]
+        weight = (change / change.max()).square()
+        weight /= weight.sum()
+        cells = torch.arange(len(weight)) * stride
+        assert abs((weight.sum(1) * cells).sum() - 96) <= stride / 2 + 1
+        assert abs((weight.sum(0) * cells).sum() - 160) <= stride / 2 + 1
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ class Payload:
 
 
 def test_pickles_are_not_executed(tmp_path):
-    (tmp_path / "w.pt").write_bytes(pickle.dumps({"weight": Payload(tmp_path / "executed")}))
+    (tmp_path / "w.pt").write_bytes(pickle.dumps({"weight": Payload(tmp_path / "executed")}, protocol=2))
     with pytest.raises(ValueError, match="is not a file of tensors only"):
         read_weights(tmp_path / "w.pt")
     assert not (tmp_path / "executed").exists()

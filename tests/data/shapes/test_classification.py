@@ -17,8 +17,8 @@ from stages.data.shapes.scenes import PRETRAINING_KINDS, UNSEEN_SHAPES
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    write_imagenet(folder / "imagenet", train_per_class=30, val_per_class=12, image_px=64, seed=0)
-    write_imagefolder(folder / "imagefolder", 30, 1, 12, side_px=(64, 96), seed=0)
+    write_imagenet(folder / "imagenet", train_per_class=25, val_per_class=12, image_px=64, seed=0)
+    write_imagefolder(folder / "imagefolder", 25, 1, 12, side_px=(64, 96), seed=0)
     return folder
 
 
@@ -37,14 +37,14 @@ def test_imagenet_reader_reads_it(drawn):
     assert source.task == "classification" and len(source.classes) == 12
     assert source.classes["n90000001"] == "striped disc" and source.classes["n90000012"] == "marbled hexagon"
     counts = Counter((record.split, record.labels) for record in _records("imagenet", drawn / "imagenet"))
-    assert counts == {(s, (wnid,)): n for s, n in (("train", 30), ("val", 12)) for wnid in source.classes}
+    assert counts == {(s, (wnid,)): n for s, n in (("train", 25), ("val", 12)) for wnid in source.classes}
 
 
 def test_imagefolder_reader_reads_it(drawn):
     source = open_source("imagefolder", drawn / "imagefolder")
     assert source.task == "classification" and tuple(source.classes) == UNSEEN_SHAPES
     counts = Counter((record.split, record.labels) for record in _records("imagefolder", drawn / "imagefolder"))
-    splits = {"train": 30, "val": 1, "test": 12}
+    splits = {"train": 25, "val": 1, "test": 12}
     assert counts == {(split, (shape,)): n for split, n in splits.items() for shape in UNSEEN_SHAPES}
 
 
