@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows import project
-from flows.project import WorkFailed, WrongUse
+from flows.project import UsageError, WorkError
 
 app = typer.Typer(
     name="visionline",
@@ -104,7 +104,7 @@ def run(
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise WrongUse(f"--set {text}: must be KEY=VALUE, such as tasks.cells.training.steps=800")
+        raise UsageError(f"--set {text}: must be KEY=VALUE, such as tasks.cells.training.steps=800")
     return key, value
 
 
@@ -175,9 +175,9 @@ def main() -> NoReturn:
     """The console script: 0 done, 1 the work failed, 2 wrong use; a person's mistake gets lines, not a traceback."""
     try:
         app(standalone_mode=True)
-    except WrongUse as error:
+    except UsageError as error:
         _end(error, 2)
-    except (WorkFailed, RuntimeError, OSError) as error:
+    except (WorkError, RuntimeError, OSError) as error:
         _end(error, 1)
     sys.exit(0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows import graph as graphs
 from flows import history
-from flows.project import WorkFailed, WrongUse
+from flows.project import UsageError, WorkError
 
 
 def accept(stage: str, reason: str) -> None:
@@ -14,17 +14,17 @@ def accept(stage: str, reason: str) -> None:
     try:
         graph = graphs.read()
     except ValueError as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
     if stage not in graph.stages:
-        raise WrongUse(f"no stage {stage!r}; there are: {', '.join(graph.stages)}")
+        raise UsageError(f"no stage {stage!r}; there are: {', '.join(graph.stages)}")
     found = graph.stages[stage]
     if not found.reasons:
-        raise WrongUse(f"stage {stage} is fresh: there is nothing to accept")
+        raise UsageError(f"stage {stage} is fresh: there is nothing to accept")
     gone = [reason for reason in found.reasons if reason.startswith(("models/", "reports/")) and "deleted" in reason]
     if gone:
-        raise WrongUse(f"stage {stage} has no outputs to accept ({gone[0]}): visionline run")
+        raise UsageError(f"stage {stage} has no outputs to accept ({gone[0]}): visionline run")
     command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", stage]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WorkFailed(f"dvc commit {stage}: {' '.join((done.stderr + done.stdout).split())}")
+        raise WorkError(f"dvc commit {stage}: {' '.join((done.stderr + done.stdout).split())}")
     history.commit_only([Path("dvc.lock")], f"accept {stage}: {reason}")

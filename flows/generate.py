@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from flows.ingest import ingest
-from flows.project import LOCAL_STATE, WorkFailed
+from flows.project import LOCAL_STATE, WorkError
 from stages.params import document
 from stages.tracking.process import child_of_this_process
 
@@ -22,7 +22,7 @@ def generate() -> list[str]:
     command = [sys.executable, "-m", "stages.generate", str(folder), "--seed", str(document.seed())]
     command += [word for name in wanted for word in ("--only", DRAWN[name])]
     if subprocess.run(command, preexec_fn=child_of_this_process(), check=False).returncode:
-        raise WorkFailed("the shapes could not be drawn")
+        raise WorkError("the shapes could not be drawn")
     for name in wanted:
         ingest(name, [str(folder / DRAWN[name]), "--format", DRAWN[name]])
     return wanted

@@ -74,7 +74,7 @@ def read() -> Graph:
 
 
 def restore_missing() -> None:
-    """Bring back from the cache each output and dataset that is not in the working tree; what is not cached stays away."""
+    """Bring back from the cache each output and dataset that is not in the working tree."""
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -87,7 +87,7 @@ def _read(repo: Any) -> Graph:
     import networkx
 
     graph = repo.index.graph
-    order = [stage for stage in networkx.topological_sort(graph.reverse())]
+    order = list(networkx.topological_sort(graph.reverse()))
     pipeline = [stage for stage in order if stage.cmd]
     names = {id(stage): stage.addressing.partition(":")[2] or stage.addressing for stage in pipeline}
     stages = {
@@ -100,7 +100,10 @@ def _read(repo: Any) -> Graph:
         for stage in pipeline
     }
     pointers = tuple(
-        DataPointer(out.def_path, out.status().get(str(out), "")) for stage in order if not stage.cmd for out in stage.outs
+        DataPointer(out.def_path, out.status().get(str(out), ""))
+        for stage in order
+        if not stage.cmd
+        for out in stage.outs
     )
     return Graph(stages, tuple(sorted(pointers, key=lambda p: p.path)))
 

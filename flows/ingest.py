@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import history
-from flows.project import LOCAL_STATE, WorkFailed, WrongUse
+from flows.project import LOCAL_STATE, UsageError, WorkError
 from stages.params import document, edit
 from stages.tracking.process import child_of_this_process, locked
 
@@ -19,11 +19,11 @@ EVENT = "visionline.dataset.version"
 def ingest(name: str, arguments: list[str], task_kind: str | None = None) -> dict[str, Any]:
     """Add a source to data/NAME (arguments: those of `python -m stages.ingest NAME`); returns what it did.
 
-    The pointer is committed by itself, and params.yaml gets the entries that are missing. WorkFailed when the source
+    The pointer is committed by itself, and params.yaml gets the entries that are missing. WorkError when the source
     can't be taken; the dataset is then as it was.
     """
     if task_kind is not None and task_kind not in document.task_kinds():
-        raise WrongUse(f"--task {task_kind}: no such kind; there are: {', '.join(document.task_kinds())}")
+        raise UsageError(f"--task {task_kind}: no such kind; there are: {', '.join(document.task_kinds())}")
     _check_params()
     with locked("run", wait_s=0.0):
         report = _stage(name, arguments)
@@ -42,7 +42,7 @@ def _check_params() -> None:
     try:
         document.load()
     except (ValueError, FileNotFoundError) as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def _stage(name: str, arguments: list[str]) -> dict[str, Any]:
@@ -52,16 +52,16 @@ def _stage(name: str, arguments: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "stages.ingest", name, *arguments, "--report", str(report)]
     code = subprocess.run(command, preexec_fn=child_of_this_process(), check=False).returncode
     if code == 2:
-        raise WrongUse("")
+        raise UsageError("")
     if code:
-        raise WorkFailed("")
+        raise WorkError("")
     return json.loads(report.read_text(encoding="utf8"))
 
 
 def _dvc(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WorkFailed(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
+        raise WorkError(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
 
 
 def _add_entries(name: str, task_kind: str | None) -> list[str]:
@@ -70,7 +70,7 @@ def _add_entries(name: str, task_kind: str | None) -> list[str]:
     entries: dict[str, Mapping[str, Any]] = {"datasets": {name: {"validation": {"min_samples": 10}}}}
     if task_kind is not None and not any(t.dataset == name and t.kind == task_kind for t in params.tasks.values()):
         if not params.backbones:
-            raise WrongUse("--task needs a backbone in params.yaml to train on: visionline init laptop shows one")
+            raise UsageError("--task needs a backbone in params.yaml to train on: visionline init laptop shows one")
         taken = {*params.backbones, *params.tasks}
         task = name if name not in taken else f"{name}-{task_kind}"
         entries["tasks"] = {task: _task_entry(name, task_kind, next(iter(params.backbones)))}

@@ -5,17 +5,18 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.graph import Graph, Stage
-from flows.project import WorkFailed
+from flows.project import WorkError
 from stages.tracking.process import child_of_this_process
 
 # What DVC itself prints, which the reader of a run has no use for.
@@ -34,20 +35,21 @@ class Outcome:
     state: str
 
 
-class StageFailed(WorkFailed):
+class StageError(WorkError):
     """A stage ended with an error; the message is its own last line."""
 
 
-def run(graph: Graph, stale: Iterable[str], workers: int) -> list[Outcome]:
-    """Run the stale stages of a graph on the Prefect server of the environment; WorkFailed names what failed."""
-    outcomes: list[Outcome] = pipeline.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(  # type: ignore[call-overload]
-        graph, frozenset(stale)
-    )
-    return outcomes
+def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], str]) -> list[Outcome]:
+    """Run the stale stages of a graph on the Prefect server of the environment; WorkError names what failed.
+
+    table: the result in markdown, asked for at the end and shown on Prefect's pages.
+    """
+    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
+    return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), table)
 
 
 @flow(name="pipeline", validate_parameters=False, persist_result=False)
-def pipeline(graph: Graph, stale: frozenset[str]) -> list[Outcome]:
+def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> list[Outcome]:
     """Every stale stage as soon as all that it needs is done; a failure stops only what needs it."""
     futures: dict[str, PrefectFuture[Outcome]] = {}
     for name, stage in graph.stages.items():
@@ -59,20 +61,21 @@ def pipeline(graph: Graph, stale: frozenset[str]) -> list[Outcome]:
                 timeout_seconds=None,
             ).submit(stage, wait_for=needed)
     outcomes, failures = [], []
-    for name, future in futures.items():
+    for future in futures.values():
         future.wait()
         if future.state.is_completed():
             outcomes.append(future.result())
         elif future.state.is_failed() or future.state.is_crashed():
             failures.append(str(future.result(raise_on_failure=False)))
     if failures:
-        raise WorkFailed("\n".join(failures))
+        raise WorkError("\n".join(failures))
+    create_markdown_artifact(key="visionline-result", markdown=table(), description="What the pipeline made")
     return outcomes
 
 
-@task(persist_result=False, cache_policy=None, log_prints=False)
+@task(persist_result=False, cache_policy=NO_CACHE)
 def reproduce(stage: Stage) -> Outcome:
-    """One stage through DVC in a process of its own; StageFailed with the stage's reason when it ends badly."""
+    """One stage through DVC in a process of its own; StageError with the stage's reason when it ends badly."""
     logger = get_run_logger()
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name],
@@ -101,7 +104,7 @@ def reproduce(stage: Stage) -> Outcome:
         process.kill()
     if code:
         reason = f"took over {timeout_s:g} s" if is_late else (last[0] if last else f"dvc ended with {code}")
-        raise StageFailed(f"stage {stage.name} failed: {reason}")
+        raise StageError(f"stage {stage.name} failed: {reason}")
     return Outcome(stage.name, state)
 
 
@@ -123,16 +126,6 @@ def say(stage: str, line: str) -> None:
         print(f"{stage:<28} {line}", flush=True)
 
 
-def publish(markdown: str) -> None:
-    """The result table as an artifact that Prefect's pages show."""
-    create_markdown_artifact(key="visionline-result", markdown=markdown, description="What the pipeline made")
-
-
 def capacity(cpu_threads: int) -> int:
     """How many stages may run side by side: each training keeps cpu_threads cores busy."""
     return max(1, len(os.sched_getaffinity(0)) // cpu_threads)
-
-
-def links(uri: str) -> dict[str, Any]:
-    """Where a person looks further."""
-    return {"MLflow": uri, "Prefect": os.environ.get("PREFECT_API_URL", "")}

@@ -4,25 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.project import WorkFailed, WrongUse
+from flows.project import UsageError, WorkError
 
 BATCH = 64
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def predict(address: str, inputs: Sequence[Path]) -> dict[str, Any]:
-    """File -> answer for images and folders of images; WrongUse for an unknown model or a path without images."""
+    """File -> answer for images and folders of images; UsageError for an unknown model or a path without images."""
     from stages.tracking import registry
 
     try:
         uri = registry.resolve(address)
     except ValueError as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
     files = [file for path in inputs for file in _images(path)]
     try:
         answers = registry.answers(uri, [file.read_bytes() for file in files])
     except RuntimeError as error:
-        raise WorkFailed(str(error)) from None
+        raise WorkError(str(error)) from None
     return {str(file): answer for file, answer in zip(files, answers, strict=True)}
 
 
@@ -31,7 +31,7 @@ def _images(path: Path) -> list[Path]:
         return [path]
     found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()) if path.is_dir() else []
     if not found:
-        raise WrongUse(f"{path}: no such image, and no folder with images")
+        raise UsageError(f"{path}: no such image, and no folder with images")
     return found
 
 

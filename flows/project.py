@@ -8,22 +8,24 @@ from pathlib import Path
 LOCAL_STATE = Path(".visionline")
 
 
-class WrongUse(ValueError):
+class UsageError(ValueError):
     """The command can't work on what it was given: exit code 2."""
 
 
-class WorkFailed(RuntimeError):
+class WorkError(RuntimeError):
     """The command was right but the work went wrong: exit code 1."""
 
 
 def enter() -> Path:
-    """Go to the root of the git checkout, which every path is relative to; WrongUse outside of one."""
+    """Go to the root of the git checkout, which every path is relative to; UsageError outside of one."""
     answer = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise WrongUse(f"{Path.cwd()} is not in a git repository: visionline keeps versions in git, so clone or git init")
+        raise UsageError(
+            f"{Path.cwd()} is not in a git repository, where versions are kept: clone visionline or git init"
+        )
     root = Path(answer.stdout.strip())
     if not (root / "dvc.yaml").is_file():
-        raise WrongUse(f"{root} holds no dvc.yaml: run visionline in a clone of its repository")
+        raise UsageError(f"{root} holds no dvc.yaml: run visionline in a clone of its repository")
     os.chdir(root)
     os.environ.update(environment(root))
     LOCAL_STATE.mkdir(exist_ok=True)

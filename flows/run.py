@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows import graph as graphs
 from flows import history
-from flows.project import WrongUse
+from flows.project import UsageError
 from stages.params import document, edit
 from stages.tracking.process import locked
 
@@ -22,14 +22,14 @@ REPORTS = Path("reports/evaluate")
 def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
     """Bring the models of all tasks, or of some, up to date; returns what the result table shows.
 
-    WrongUse when parameters or data do not fit, WorkFailed when a stage does; finished stages stay usable.
+    UsageError when parameters or data do not fit, WorkError when a stage does; finished stages stay usable.
     """
     began = time.monotonic()
     with locked("run", wait_s=0.0):
         params = _parameters(assignments)
         unknown = [name for name in only if name not in params.tasks]
         if unknown:
-            raise WrongUse(f"--only {unknown[0]}: no such task; there are: {', '.join(params.tasks) or 'none'}")
+            raise UsageError(f"--only {unknown[0]}: no such task; there are: {', '.join(params.tasks) or 'none'}")
         _check_data(params)
         graphs.restore_missing()
         graph = graphs.read()
@@ -55,22 +55,22 @@ def _parameters(assignments: Mapping[str, str]) -> document.Params:
             history.commit_only([document.PARAMS_FILE], f"params: {shown}")
         return document.load()
     except (ValueError, FileNotFoundError) as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def _check_data(params: document.Params) -> None:
     used = {b.dataset for b in params.backbones.values()} | {t.dataset for t in params.tasks.values()}
     for name in params.datasets:
         if name in used and not Path("data", f"{name}.dvc").is_file():
-            raise WrongUse(f"dataset {name} has no data yet: visionline ingest {name} SOURCE --format FORMAT")
+            raise UsageError(f"dataset {name} has no data yet: visionline ingest {name} SOURCE --format FORMAT")
 
 
 def _refuse_changed_data(graph: graphs.Graph) -> None:
     for pointer in graph.pointers:
         if pointer.problem == "deleted":
-            raise WrongUse(f"{pointer.path} is not here and not in the cache: dvc pull {pointer.path}")
+            raise UsageError(f"{pointer.path} is not here and not in the cache: dvc pull {pointer.path}")
         if pointer.problem:
-            raise WrongUse(
+            raise UsageError(
                 f"{pointer.path} differs from its pointer {pointer.path}.dvc: add data with visionline ingest, "
                 f"or go back with dvc checkout {pointer.path}"
             )
@@ -83,12 +83,13 @@ def _unregistered(graph: graphs.Graph, stale: list[str]) -> list[str]:
     return [
         name
         for name, stage in graph.stages.items()
-        if stage.verb == graphs.REGISTER and (set(stale).intersection(stage.needs) or not registry.is_current(stage.key))
+        if stage.verb == graphs.REGISTER
+        and (set(stale).intersection(stage.needs) or not registry.is_current(stage.key))
     ]
 
 
 def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
-    """Run stages under one MLflow run and one Prefect flow run; commit dvc.lock whatever happens, it tells the truth."""
+    """Run stages under one MLflow run and one Prefect flow run; commit dvc.lock whatever became of them."""
     from flows import ui
     from flows.server import prefect_api
     from stages.tracking import runs
@@ -105,8 +106,9 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
         with prefect_api(f"{service}/api" if service else None):
             from flows import pipeline
 
-            outcomes = pipeline.run(graph, stale, pipeline.capacity(cpu_threads))
-            pipeline.publish(markdown([_row(stage.key) for stage in graph.stages.values() if stage.verb == "register"]))
+            tasks = [stage.key for stage in graph.stages.values() if stage.verb == graphs.REGISTER]
+            workers = pipeline.capacity(cpu_threads)
+            outcomes = pipeline.run(graph, stale, workers, lambda: markdown([_row(task) for task in tasks]))
         succeeded = True
         return outcomes
     finally:

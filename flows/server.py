@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.project import LOCAL_STATE, WorkFailed
+from flows.project import LOCAL_STATE, WorkError
 from stages.tracking.process import child_of_this_process, locked
 
 START_TIMEOUT_S = 180.0
@@ -63,13 +63,13 @@ def start_server(port: int, log: Path, is_bound_to_us: bool) -> subprocess.Popen
 
 
 def wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers; WorkFailed when it ended or took too long."""
+    """Return when the server answers; WorkError when it ended or took too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.poll() is None:
         if answers(address):
             return
         time.sleep(0.2)
-    raise WorkFailed(f"the server at {address} did not start: see {log}")
+    raise WorkError(f"the server at {address} did not start: see {log}")
 
 
 def answers(address: str) -> bool:

@@ -8,19 +8,19 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import graph as graphs
-from flows.project import WrongUse
+from flows.project import UsageError
 from stages.params import document
 
 
 def status() -> dict[str, Any]:
-    """The state of the repository, as plain data; WrongUse when params.yaml or dvc.yaml can't be read."""
+    """The state of the repository, as plain data; UsageError when params.yaml or dvc.yaml can't be read."""
     from stages.tracking import registry, runs
 
     try:
         params = document.load()
         graph = graphs.read()
     except (ValueError, FileNotFoundError) as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
     problems = {pointer.path: pointer.problem for pointer in graph.pointers}
     stale = set(graph.stale())
     costs = runs.costs_s()
@@ -54,6 +54,8 @@ def show(state: Mapping[str, Any], console: Console) -> None:
         stages.add_row(row["name"], "fresh" if row["fresh"] else "stale", "\n".join(row["reasons"][:4]), took)
     models = Table("model", "versions")
     for row in state["models"]:
-        models.add_row(row["name"], ", ".join(f"{a} {v}" for a, v in sorted(row["aliases"].items())) or "none registered")
+        models.add_row(
+            row["name"], ", ".join(f"{a} {v}" for a, v in sorted(row["aliases"].items())) or "none registered"
+        )
     for table in (datasets, stages, models):
         console.print(table)

@@ -33,7 +33,6 @@ def control(key: str) -> None:
 def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], Backbone]") -> None:
     # torch comes after the thread limits, which OpenMP reads when it is loaded.
     from stages.data.dataset import Dataset
-    from stages.models import folder
     from stages.tasks import task as tasks
     from stages.tracking.runs import stage_run
     from stages.training import session
@@ -45,11 +44,12 @@ def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], B
         run.log_dataset(params.dataset, "training")
         session.prepare_torch(seed, document.cpu_threads())
         task = tasks.build(params, dataset.classes)
-        model = task.model(make_backbone(params.backbone))
+        backbone = make_backbone(params.backbone)
+        model = task.model(backbone)
         result = session.train(task, model, dataset, params.training, seed, run)
         facts = {
-            "arch": model.backbone.arch,
-            "stem": model.backbone.stem,
+            "arch": backbone.arch,
+            "stem": backbone.stem,
             "params": params.model_dump(mode="json"),
             "classes": list(dataset.classes),
             "titles": dict(dataset.titles),

@@ -24,7 +24,8 @@ def pretrain(key: str) -> None:
         run.log_dataset(params.dataset, "pretraining")
         session.prepare_torch(seed, document.cpu_threads())
         objective = objectives.build(params, dataset.classes)
-        model = objective.model(backbones.from_params(params))
+        backbone = backbones.from_params(params)
+        model = objective.model(backbone)
         if params.weights:
             print(load_weights(model, Path(params.weights)))
         result = session.train(objective, model, dataset, params.training, seed, run)
@@ -34,7 +35,7 @@ def pretrain(key: str) -> None:
             "classes": list(dataset.classes),
             "image_px": params.image_px,
         }
-        session.keep(Path("models") / key, model.backbone, objective.main_metric, result, facts, run)
+        session.keep(Path("models") / key, backbone, objective.main_metric, result, facts, run)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages.data import drift, duplicates
+from stages.data.splits import SPLITS
 from stages.params.dataset import ValidationParams
 
 COLUMNS = ("key", "sha256", "phash", "width", "height", "split", "labels", "objects", "source", "batch", "defects")
 TRAIN = "train"
-SPLITS = (TRAIN, "val", "test")
 
 
 def tables(index: pa.Table, task: str, classes: Sequence[str], params: ValidationParams) -> dict[str, pd.DataFrame]:

@@ -43,7 +43,7 @@ class Loader:
 
     def shuffled(self, start: int = 0) -> Iterator[Batch]:
         """Batches number start, start + 1, ... without end; every epoch is another permutation of the split."""
-        return self._run((self._positions(batch) for batch in _count(start)))
+        return self._run(self._positions(batch) for batch in _count(start))
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, as stored; the last batch may be smaller."""

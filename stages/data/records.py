@@ -16,7 +16,7 @@ class Blob:
 
     def read(self) -> bytes:
         """The bytes, by one positioned read; OSError when the file can't be read."""
-        with open(self.file, "rb") as f:
+        with self.file.open("rb") as f:
             size = self.size if self.size is not None else os.fstat(f.fileno()).st_size - self.offset
             return os.pread(f.fileno(), size, self.offset)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.data.checks import Severity
-from stages.data.facts import SPLITS, TRAIN
+from stages.data.facts import TRAIN
+from stages.data.splits import SPLITS
 from stages.params.dataset import ValidationParams
 
 ROW_COUNT = "ExpectTableRowCountToBeBetween"  # the one kind that says something about a table without rows

@@ -30,6 +30,9 @@ class WeightsReport:
     unexpected: tuple[str, ...]  # in the file only
     mismatched: tuple[tuple[str, Shape, Shape], ...]  # name, shape in the file, shape in the model
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """One line for a person."""
         parts = [f"{self.file}: {len(self.matched)} tensors loaded"]

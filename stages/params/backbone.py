@@ -47,7 +47,7 @@ class BackboneParams(Section):
     arch: Architecture
     objective: Annotated[str, AfterValidator(_objective)]
     stem: Literal["imagenet", "small"] = Field(description="small: stride 1 stem for images under 100 px (resnets)")
-    weights: str | None = Field(None, description="safetensors or weights-only file to start from, path in the repository")
+    weights: str | None = Field(None, description="safetensors or weights-only file to start from")
     image_px: int = Field(224, ge=32, le=2048, description="side of the square training image, pixels")
     dropout: Fraction = 0.0
     label_smoothing: Fraction = 0.0

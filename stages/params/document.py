@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.params.backbone import BackboneParams, modules_of
 from stages.params.dataset import DatasetParams
@@ -28,7 +29,8 @@ def _task(value: Any, handler: ValidatorFunctionWrapHandler) -> TaskParams:
     kind = value.get("kind")
     if kind not in task_kinds():
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(task_kinds())}")
-    return TypeAdapter(importlib.import_module(f"stages.params.{kind}").Params).validate_python(value)
+    section: type[TaskParams] = importlib.import_module(f"stages.params.{kind}").Params
+    return section.model_validate(value)
 
 
 Task = Annotated[TaskParams, WrapValidator(_task)]
@@ -68,7 +70,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not here: run in the repository's root, or visionline init RECIPE") from None
+        raise FileNotFoundError(f"{path} is not here: visionline init RECIPE makes one") from None
     except YAMLError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -138,7 +140,9 @@ def _lines(error: Any) -> list[str]:
     if error["type"] == "missing":
         return [f"{place}: is missing"]
     if error["type"] == "value_error" and isinstance(error["input"], dict):
-        return [f"{place}: {line}" if place else line for line in error["msg"].removeprefix("Value error, ").split("\n")]
+        return [
+            f"{place}: {line}" if place else line for line in error["msg"].removeprefix("Value error, ").split("\n")
+        ]
     return [f"{place}: {error['msg'].removeprefix('Value error, ')}, is {error['input']!r}"]
 
 

@@ -12,7 +12,7 @@ class OptimizerParams(Section):
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
-    backbone_lr_ratio: float = Field(1.0, gt=0, le=10, description="learning rate of the backbone over that of the head")
+    backbone_lr_ratio: float = Field(1.0, gt=0, le=10, description="its learning rate over the head's")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only; Nesterov")
     beta2: float = Field(0.999, gt=0, lt=1, description="adam and adamw only")
     weight_decay: float = Field(0.01, ge=0, le=1)
@@ -23,7 +23,7 @@ class ScheduleParams(Section):
 
     name: Literal["constant", "cosine", "step"] = "cosine"
     warmup_steps: int = Field(0, ge=0)
-    milestones: tuple[Fraction, ...] = Field((0.6, 0.85), description="step only: shares of the steps at which lr falls")
+    milestones: tuple[Fraction, ...] = Field((0.6, 0.85), description="step only: shares of the steps where lr falls")
     gamma: float = Field(0.1, gt=0, le=1, description="step only: factor at each milestone")
     final_ratio: Fraction = Field(0.0, description="cosine only: last learning rate over peak")
 

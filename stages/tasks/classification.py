@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.data.labelled import ClassificationSamples
 from stages.data.loader import Batch, Loader, normalised
-from stages.data.samples import ClassificationSamples, Images
+from stages.data.samples import Images
 from stages.metrics.classification import ClassificationMetric, Prediction
 from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
@@ -37,7 +38,7 @@ class Task:
         """Items with `target`: the class number."""
         return ClassificationSamples(images, self.classes, self.params.image_px, self.params.augmentation, augment_seed)
 
-    def model(self, backbone: Backbone) -> nn.Module:
+    def model(self, backbone: Backbone) -> Classifier:
         """Pooled features, dropout, one linear layer."""
         return Classifier(backbone, len(self.classes), self.params.dropout, auxiliary=False)
 
@@ -75,9 +76,8 @@ class Task:
         weight, bias = fit_linear(
             torch.cat(features), torch.tensor(targets, device=device), len(self.classes), self.params.probe
         )
-        layer = model.last_layer
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        model.last_layer.weight.copy_(weight)
+        model.last_layer.bias.copy_(bias)
         return model
 
     def draw(self, evaluation: "Evaluation", key: str) -> "Image":

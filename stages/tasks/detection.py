@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from stages.data.boxed import DetectionSamples
 from stages.data.loader import Batch
-from stages.data.samples import DetectionSamples, Images
+from stages.data.samples import Images
 from stages.metrics.detection import DetectionMetric, Prediction
 from stages.models.backbones import Backbone
 from stages.models.faster_rcnn import FasterRCNN
@@ -32,15 +33,17 @@ class Task:
 
     def samples(self, images: Images, augment_seed: int | None = None) -> DetectionSamples:
         """Items with `target` in original pixels, `boxes_xyxy` and `labels` on the canvas."""
-        return DetectionSamples(
-            images, self.classes, self.params.image_size_px, self.params.augmentation, augment_seed
-        )
+        return DetectionSamples(images, self.classes, self.params.image_size_px, self.params.augmentation, augment_seed)
 
     def model(self, backbone: Backbone) -> nn.Module:
         """Faster R-CNN with a feature pyramid; class 0 is the background."""
         params = self.params
         return FasterRCNN(
-            backbone, len(self.classes), params.faster_rcnn, label_smoothing=params.label_smoothing, dropout=params.dropout
+            backbone,
+            len(self.classes),
+            params.faster_rcnn,
+            label_smoothing=params.label_smoothing,
+            dropout=params.dropout,
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -61,9 +64,7 @@ class Task:
         return [
             Prediction(
                 target.key,
-                placement.to_original(output["boxes"].float().cpu().numpy()).clip(
-                    0, [target.width, target.height] * 2
-                ),
+                placement.to_original(output["boxes"].float().cpu().numpy()).clip(0, [target.width, target.height] * 2),
                 output["scores"].float().cpu().numpy(),
                 output["labels"].cpu().numpy() - 1,
             )

@@ -1,6 +1,5 @@
 """A task's models measured on the test split: before, after and from scratch, with intervals and paired differences."""
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ def write(evaluation: Evaluation, report: Path, pictures: Path) -> dict[str, Any
     content = evaluation.report()
     folder.write_json(temporary / "report.json", content)
     shutil.rmtree(pictures, ignore_errors=True)
-    os.replace(temporary / "report.json", report)
+    (temporary / "report.json").replace(report)
     temporary.rename(pictures)
     return content
 

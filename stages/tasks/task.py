@@ -41,7 +41,7 @@ class Task(Protocol):
         ...
 
     def model(self, backbone: Backbone) -> nn.Module:
-        """The backbone, reached as `.backbone`, with this task's neck and head."""
+        """The backbone, reached as `.backbone` (read in training), with this task's neck and head."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

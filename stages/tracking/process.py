@@ -35,7 +35,7 @@ def child_of_this_process() -> Callable[[], None]:
 
 
 def limit_threads(cpu_threads: int) -> None:
-    """Settings that OpenMP reads when torch is loaded: idle threads sleep instead of taking the other trainer's core."""
+    """Settings that OpenMP reads when torch is loaded: idle threads sleep instead of spinning on another's core."""
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     os.environ |= {name: str(cpu_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -50,7 +50,9 @@ def locked(name: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         while not _taken(lock.fileno()):
             if time.monotonic() > deadline:
                 lock.seek(0)
-                raise RuntimeError(f"{name} is running already, in process {lock.read().strip() or '?'}: wait for its end")
+                raise RuntimeError(
+                    f"{name} is running already, in process {lock.read().strip() or '?'}: wait for its end"
+                )
             time.sleep(0.1)
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -67,7 +69,7 @@ def _taken(descriptor: int) -> bool:
 
 
 def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[str]) -> NoReturn:
-    """The main function of a stage's module: `KEY` runs its first stage on an entry of params.yaml, `KEY --NAME` another.
+    """The main function of a stage's module: `KEY` runs its first stage on that entry, `KEY --NAME` another.
 
     Ends the process: 0 done, 1 the work failed (one line says why), 2 wrong use.
     """

@@ -1,11 +1,13 @@
 """Versions of a model in MLflow's registry: found by what they hold, aliased, asked for answers."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,7 @@ def contents(name: str) -> tuple[str, str]:
 def find(name: str, model_hash: str, report_hash: str) -> Any | None:
     """The newest version with these contents; None when the registry has none."""
     found = store.client().search_model_versions(f"name = '{name}'", max_results=1000)
-    same = [
-        v for v in found if (v.tags.get(MODEL_HASH), v.tags.get(REPORT_HASH)) == (model_hash, report_hash)
-    ]
+    same = [v for v in found if (v.tags.get(MODEL_HASH), v.tags.get(REPORT_HASH)) == (model_hash, report_hash)]
     return max(same, key=lambda v: int(v.version), default=None)
 
 
@@ -65,6 +65,9 @@ def log_model(run_id: str, name: str, model_folder: Path, signature: Any) -> str
     import mlflow
 
     store.client()
+    # It asks for an input example, which for us is the signature, and names torch builds that it does not know.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="mlflow")
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "stages"
         shutil.copytree(HERE.parent, code, ignore=shutil.ignore_patterns("__pycache__"))
@@ -89,7 +92,9 @@ def create_version(name: str, model_uri: str, run_id: str, tags: Mapping[str, st
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    created = store.client().create_model_version(name, model_uri, run_id, tags=dict(tags), model_id=model_uri.rpartition("/")[2])
+    created = store.client().create_model_version(
+        name, model_uri, run_id, tags=dict(tags), model_id=model_uri.rpartition("/")[2]
+    )
     return str(created.version)
 
 
@@ -137,5 +142,5 @@ def _requirements() -> list[str]:
     from importlib.metadata import version
 
     names = ("mlflow", "numpy", "pandas", "pillow", "pyarrow", "pycocotools", "pydantic", "ruamel.yaml")
-    names += ("imagehash", "safetensors", "scipy", "torch", "torchvision")
-    return [f"{name}=={version(name)}" for name in names]
+    names_of_models = ("imagehash", "safetensors", "scipy", "torch", "torchvision")
+    return [f"{name}=={version(name)}" for name in (*names, *names_of_models)]

@@ -126,7 +126,9 @@ def _system_metrics(run_id: str) -> Iterator[None]:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=5, samples_before_logging=6, tracking_uri=store.tracking_uri())
+    monitor = SystemMetricsMonitor(
+        run_id, sampling_interval=5, samples_before_logging=6, tracking_uri=store.tracking_uri()
+    )
     monitor.start()
     try:
         yield
@@ -154,7 +156,12 @@ def _process_tags() -> dict[str, str]:
 
 def begin_pipeline(commit: str, changed: list[str]) -> str:
     """Open the parent run of a pipeline; returns its id."""
-    tags = {"visionline.stage": "pipeline", "git.commit": commit, "visionline.stale": ", ".join(changed), **_process_tags()}
+    tags = {
+        "visionline.stage": "pipeline",
+        "git.commit": commit,
+        "visionline.stale": ", ".join(changed),
+        **_process_tags(),
+    }
     return store.client().create_run(store.experiment_id(), tags=tags, run_name="pipeline").info.run_id
 
 
@@ -178,6 +185,9 @@ def close_dead_runs() -> list[str]:
 def costs_s() -> dict[str, float]:
     """Stage -> seconds that its last finished run took."""
     finished = store.client().search_runs(
-        [store.experiment_id()], "attributes.status = 'FINISHED'", max_results=1000, order_by=["attributes.start_time ASC"]
+        [store.experiment_id()],
+        "attributes.status = 'FINISHED'",
+        max_results=1000,
+        order_by=["attributes.start_time ASC"],
     )
     return {r.info.run_name: (r.info.end_time - r.info.start_time) / 1000 for r in finished if r.info.end_time}

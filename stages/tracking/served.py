@@ -8,7 +8,8 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
+
 from stages.tasks.trained import Trained
 
 
@@ -19,8 +20,11 @@ class VisionModel(PythonModel):
         """Build the model from the safetensors that were registered with it."""
         self.trained = Trained(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answers in the order of the images; an image that can't be read is the caller's error, with a reason."""
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Answers in the order of the images; an image that can't be read is the caller's error, with a reason.
+
+        Without type hints: MLflow would take them for a schema, and the signature is given when it is registered.
+        """
         try:
             answers = self.trained.answers(list(model_input["image"]))
         except ValueError as error:

@@ -112,7 +112,7 @@ class _Training:
         self.objective, self.train, self.val = objective, train, val
         self.params, self.checkpoint, self.monitor = params, checkpoint, monitor
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
-        self.model = model.to(device(), memory_format=layout)
+        self.model = model.to(device()).to(memory_format=layout)
         self.optimizer = optim.build(model, params.optimizer)
         self.average = WeightAverage(model, params.ema_decay) if params.ema_decay else None
         self.steps = num_steps(params, len(train.samples))
@@ -271,5 +271,3 @@ def measure(objective: Objective, model: nn.Module, loader: Loader, params: Trai
 def scalars(metrics: dict[str, Any]) -> dict[str, float]:
     """The plain numbers among a metric's results; a number that is undefined (None) is left out."""
     return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-
-

@@ -36,7 +36,10 @@ def _groups(model: nn.Module, params: OptimizerParams) -> dict[tuple[float, floa
 
 
 def lr_ratio(step: int, steps: int, params: ScheduleParams) -> float:
-    """Learning rate at a step (from 0) over its peak: linear warm-up, then constant, cosine (Loshchilov 2017) or steps."""
+    """Learning rate at a step (from 0) over its peak: linear warm-up, then constant, cosine or steps.
+
+    Source: cosine as in Loshchilov & Hutter 2017, equation 5, without restarts.
+    """
     if step < params.warmup_steps:
         return (step + 1) / params.warmup_steps
     progress = (step - params.warmup_steps) / max(1, steps - params.warmup_steps)

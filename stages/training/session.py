@@ -66,7 +66,7 @@ def _loader(
 ) -> Loader:
     images = StoredImages(dataset, split, *trainable.columns)
     if not len(images):
-        raise ValueError(f"dataset {dataset.name} has no {split} split: ingest it with --split train=0.8,val=0.1,test=0.1")
+        raise ValueError(f"dataset {dataset.name} has no {split} split: visionline ingest with --split gives it one")
     return Loader(trainable.samples(images, seed if augment else None), params.batch_size, seed)
 
 

@@ -11,7 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages.data.loader import Loader
 
 # Dense bf16 tensor-core peaks of the vendor's data sheets, FLOP/s.
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "V100": 125e12}
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "V100": 125e12,
+}
 
 
 class Throughput:

@@ -258,8 +258,10 @@ def drawn() -> tuple[torch.Tensor, list[tuple[int, int]], list[dict[str, torch.T
 
 def test_learns_two_pictures_by_heart():
     images, sizes, targets = drawn()
-    model = detector(num_classes=2, fpn_channels=64, head_channels=128, rois_per_image=64)
-    steps = 60
+    levels = {"finest_stride_px": 8, "anchor_sizes_px": (32.0, 48.0, 64.0)}
+    head = {"fpn_channels": 64, "head_channels": 128, "rois_per_image": 64, "roi_positive_share": 0.5}
+    model = detector(num_classes=2, **levels, **head)
+    steps = 70
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=steps)
     for _ in range(steps):
@@ -269,6 +271,6 @@ def test_learns_two_pictures_by_heart():
         schedule.step()
     for found, wanted in zip(model.eval()(images, sizes), targets, strict=True):
         best, which = box_iou(wanted["boxes"], found["boxes"][:2]).max(dim=1)
-        assert best.min() > 0.75
+        assert best.min() > 0.7 and best.mean() > 0.85
         assert found["scores"][:2].min() > 0.8
         assert found["labels"][which].equal(wanted["labels"])
