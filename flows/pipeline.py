@@ -59,7 +59,7 @@ def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> l
                 name=name,
                 retries=int(stage.meta.get("retries", 0)),
                 timeout_seconds=None,
-            ).submit(stage, wait_for=needed)
+            ).submit(stage, return_state=False, wait_for=needed)
     outcomes, failures = [], []
     for future in futures.values():
         future.wait()
