@@ -1,11 +1,11 @@
 """params.yaml as a whole, and the entry of one stage."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -37,7 +37,7 @@ Task = Annotated[TaskParams, WrapValidator(_task)]
 
 
 class Params(Section):
-    """The whole of params.yaml, its cross-references checked."""
+    """The whole of params.yaml; check() also looks at the references between its entries."""
 
     seed: int = Field(0, ge=0, lt=2**31)
     cpu_threads: int = Field(1, ge=1, le=256, description="threads of one training; part of the result's bits")
@@ -45,24 +45,13 @@ class Params(Section):
     backbones: dict[Name, BackboneParams]
     tasks: dict[Name, Task]
 
-    @model_validator(mode="after")
-    def _references(self) -> "Params":
-        wrong = [
-            f"{group}.{name}.{key}: no {target[:-1]} {value!r}; there are: {', '.join(getattr(self, target)) or 'none'}"
-            for group, name, key, value, target in self._edges()
-            if value not in getattr(self, target)
-        ]
-        wrong += [f"tasks.{name}: a backbone has this name too" for name in sorted({*self.tasks} & {*self.backbones})]
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
 
-    def _edges(self) -> list[tuple[str, str, str, str, str]]:
-        return [
-            *(("backbones", n, "dataset", b.dataset, "datasets") for n, b in self.backbones.items()),
-            *(("tasks", n, "dataset", t.dataset, "datasets") for n, t in self.tasks.items()),
-            *(("tasks", n, "backbone", t.backbone, "backbones") for n, t in self.tasks.items()),
-        ]
+# Group, key of its entries, group that holds what the key names.
+REFERENCES = (
+    ("backbones", "dataset", "datasets"),
+    ("tasks", "dataset", "datasets"),
+    ("tasks", "backbone", "backbones"),
+)
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -85,7 +74,31 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
 def check(content: Mapping[str, Any], where: str = str(PARAMS_FILE)) -> Params:
     """The checked content of a params file; errors as in load."""
-    return _validated(Params, content, where)
+    wrong = "".join(f"\n{where}: {line}" for line in _wrong_names(content))
+    try:
+        params: Params = _validated(Params, content, where)
+    except ValueError as error:
+        raise ValueError(f"{error}{wrong}") from None
+    if wrong:
+        raise ValueError(wrong.removeprefix("\n"))
+    return params
+
+
+def _wrong_names(content: Mapping[str, Any]) -> list[str]:
+    """References to what is not there and names that come twice, also where an entry is wrong in itself."""
+    there = {group: value if isinstance(value, Mapping) else {} for group, value in content.items()}
+    wrong = [
+        f"{group}.{name}.{key}: no {target[:-1]} {entry[key]!r}; there are: {_listed(there.get(target, ()))}"
+        for group, key, target in REFERENCES
+        for name, entry in there.get(group, {}).items()
+        if isinstance(entry, Mapping) and key in entry and entry[key] not in [*there.get(target, ())]
+    ]
+    both = [name for name in there.get("tasks", ()) if name in there.get("backbones", ())]
+    return wrong + [f"tasks.{name}: a backbone has this name too" for name in both]
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, names)) or "none"
 
 
 def dataset_params(name: str) -> DatasetParams:
@@ -121,7 +134,7 @@ def cpu_threads() -> int:
 def _entry(group: str, name: str) -> Any:
     entries = read().get(group) or {}
     if name not in entries:
-        raise ValueError(f"{PARAMS_FILE}: no {group[:-1]} {name!r}; there are: {', '.join(entries) or 'none'}")
+        raise ValueError(f"{PARAMS_FILE}: no {group[:-1]} {name!r}; there are: {_listed(entries)}")
     return entries[name]
 
 
@@ -143,7 +156,8 @@ def _lines(error: Any) -> list[str]:
         return [
             f"{place}: {line}" if place else line for line in error["msg"].removeprefix("Value error, ").split("\n")
         ]
-    return [f"{place}: {error['msg'].removeprefix('Value error, ')}, is {error['input']!r}"]
+    what = f"{error['msg'].removeprefix('Value error, ')}, is {error['input']!r}"
+    return [f"{place}: {what}" if place else what]
 
 
 def _is_union_branch(part: Any) -> bool:

@@ -2,11 +2,12 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.params.document import PARAMS_FILE, check
 
@@ -20,16 +21,33 @@ def set_values(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> list
     changed = []
     for dotted, text in assignments.items():
         *parents, key = dotted.split(".")
-        section = document
-        for parent in parents:
-            section = section.setdefault(parent, {}) if isinstance(section, dict) else {}
-        value = YAML(typ="safe").load(text)
+        section = _section(document, parents, dotted)
+        value = _value(text, dotted)
         if key not in section or section[key] != value:
             section[key] = value
             changed.append(dotted)
     if changed:
         _write(yaml, document, path)
     return changed
+
+
+def _section(document: Any, parents: Sequence[str], dotted: str) -> Any:
+    """The mapping that a dotted path leads to, made where there is none yet."""
+    section = document
+    for i, parent in enumerate(parents, start=1):
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
+        if not isinstance(section, dict):
+            raise ValueError(f"{dotted}: {'.'.join(parents[:i])} holds a value, no keys")
+    return section
+
+
+def _value(text: str, dotted: str) -> Any:
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError:
+        raise ValueError(f"{dotted}: {text!r} is no YAML value; quote it if it is a text") from None
 
 
 def add_entries(entries: Mapping[str, Mapping[str, Any]], path: Path = PARAMS_FILE) -> list[str]:

@@ -1,0 +1,261 @@
+"""Clones of the working tree with tiny data, in which the flows run as a user runs them."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from flows import server
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 400
+DRAWN = {"imagenet": ("6", "2"), "imagefolder": ("6", "3", "4"), "coco": ("12", "6", "6")}
+
+PARAMS = """\
+seed: 0
+cpu_threads: 1
+datasets:
+  shapes-imagenet:  # comments survive what commands change
+    validation: {min_samples: 50}
+  shapes-patterns: {}
+  shapes-scenes: {}
+backbones:
+  shapes-resnet18:
+    dataset: shapes-imagenet
+    arch: resnet18
+    stem: imagenet
+    objective: supervised
+    image_px: 32
+    training: &short
+      steps: 6
+      batch_size: 12
+      optimizer: {name: adamw, lr: 0.001}
+      precision: fp32
+      log_every: 2
+tasks:
+  patterns:
+    kind: classification
+    dataset: shapes-patterns
+    backbone: shapes-resnet18
+    control: true
+    image_px: 32
+    training: {steps: 24, batch_size: 8, precision: fp32, ema_decay: 0.9, validate_every: 8, log_every: 2}
+    evaluation: {resamples: 20, num_pictures: 2}
+  scenes:
+    kind: detection
+    dataset: shapes-scenes
+    backbone: shapes-resnet18
+    image_size_px: [64, 96]
+    faster_rcnn:
+      fpn_channels: 16
+      anchor_sizes_px: [8, 16, 32, 64]
+      rpn_proposals_train: 20
+      rpn_proposals_test: 10
+      rois_per_image: 16
+      head_channels: 32
+    training: {steps: 6, batch_size: 2, precision: fp32, log_every: 2}
+    evaluation: {resamples: 20, num_pictures: 2}
+"""
+
+
+@dataclass
+class Clone:
+    """A git checkout of the project with its own DVC cache, MLflow database and local state."""
+
+    root: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def environment(self, settings: Mapping[str, str] | None = None) -> dict[str, str]:
+        """No settings of the person who runs the tests, no git identity, nothing written outside the temporary folder."""
+        home = self.root.parent / f"{self.root.name}-home"
+        home.mkdir(exist_ok=True)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "GIT_", "VISIONLINE_"))}
+        own = {"HOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "COLUMNS": "200"}
+        own |= {"PYTHONPATH": str(self.root), "DVC_SITE_CACHE_DIR": str(home / "dvc")}
+        return kept | own | self.settings | dict(settings or {})
+
+    def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """A command in the clone, whatever comes of it."""
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment(settings), capture_output=True, text=True, timeout=TIMEOUT_S,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def visionline(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """A command of visionline; none may answer with a traceback."""
+        done = self.run(sys.executable, "-m", "flows", *arguments, **settings)
+        assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+        return done
+
+    def ok(self, *arguments: str, **settings: str) -> str:
+        """What a command of visionline prints that has to go well."""
+        done = self.visionline(*arguments, **settings)
+        assert done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """A command of visionline that is not waited for."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows", *arguments], cwd=self.root, env=self.environment(settings), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def stage(self, name: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """A stage without Prefect and DVC."""
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **settings)
+
+    def dvc(self, *arguments: str) -> str:
+        done = self.run(sys.executable, "-m", "dvc", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def git(self, *arguments: str) -> str:
+        done = self.run("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def commits(self, since: str) -> list[str]:
+        """Subjects of the commits after one, oldest first."""
+        return self.git("log", "--reverse", "--format=%s", f"{since}..HEAD").splitlines()
+
+    def files_of(self, commit: str = "HEAD") -> list[str]:
+        """What a commit changed."""
+        return self.git("show", "--format=", "--name-only", commit).splitlines()
+
+    def yaml(self, path: str) -> Any:
+        return YAML(typ="safe").load(self.root / path)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every live process that works in the clone."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(self.root):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the MLflow database: much quicker than to import MLflow."""
+        with sqlite3.connect(self.root / ".visionline/mlflow.db") as database:
+            return database.execute(query).fetchall()
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Alias -> version of a registered model."""
+        if not (self.root / ".visionline/mlflow.db").exists():
+            return {}
+        rows = self.sql(f"SELECT alias, version FROM registered_model_aliases WHERE name = '{model}'")
+        return {alias: int(version) for alias, version in rows}
+
+    def copy(self, root: Path) -> "Clone":
+        """Another clone in the same state; file contents are shared until someone replaces them."""
+        shutil.copytree(self.root, root, symlinks=True, copy_function=_linked)
+        _move_database(root / ".visionline/mlflow.db", self.root, root)
+        return Clone(root, dict(self.settings))
+
+
+def _linked(source: str, target: str) -> None:
+    """Links to what the project never changes in place; a copy of all else."""
+    is_constant = any(part in source for part in ("/.dvc/cache/", "/data/", "/models/", "/mlartifacts/"))
+    (os.link if is_constant else shutil.copy2)(source, target)
+
+
+def _move_database(file: Path, before: Path, after: Path) -> None:
+    """MLflow notes absolute paths."""
+    if not file.exists():
+        return
+    with sqlite3.connect(file) as database:
+        places = database.execute(
+            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND "
+            "(c.name LIKE '%location' OR c.name LIKE '%uri' OR c.name = 'source')"
+        ).fetchall()
+        for table, column in places:
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (f"{before}/", f"{after}/"))
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The working tree as it is, in a repository of its own, with tiny parameters and drawn pictures; no data yet."""
+    clone = Clone(tmp_path_factory.mktemp("bare") / "project")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    for name in sorted(filter(None, listed.stdout.split("\0"))):
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (clone.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone.root / name)
+    (clone.root / "params.yaml").write_text(PARAMS)
+    clone.git("init", "--quiet", "--initial-branch", "main")
+    clone.git("config", "merge.dvc.driver", "dvc git-hook merge-driver --ancestor %O --our %A --their %B")
+    clone.git("add", ".")
+    clone.git("commit", "--quiet", "--message", "start")
+    counts = [word for fmt, numbers in DRAWN.items() for word in (f"--{fmt}", *numbers)]
+    if "--coco" in counts:
+        counts[counts.index("--coco")] = "--scenes"
+    only = [word for fmt in DRAWN for word in ("--only", fmt)]
+    sizes = ["--imagenet-px", "32", "--imagefolder-px", "32", "40", "--scene-size", "64", "96"]
+    drawn = clone.stage("generate", ".visionline/shapes", *only, *counts, *sizes)
+    assert drawn.returncode == 0, drawn.stderr
+    return clone
+
+
+@pytest.fixture(scope="session")
+def with_data(bare: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Three datasets, ingested by the command `generate`; nothing has run."""
+    clone = bare.copy(tmp_path_factory.mktemp("data") / "project")
+    clone.ok("generate")
+    return clone
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A clone after a whole run, which tests copy and do not change."""
+
+    clone: Clone
+    before: str  # the commit from before
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def ran(with_data: Clone, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The result of a whole `visionline run` with a Prefect server of its own."""
+    clone = with_data.copy(tmp_path_factory.mktemp("ran") / "project")
+    before = clone.git("rev-parse", "HEAD")
+    return Ran(clone, before, clone.ok("run"))
+
+
+@pytest.fixture
+def clone(ran: Ran, prefect_url: str, tmp_path: Path) -> Clone:
+    """A copy of the clone that has run, to change at will; its runs share one Prefect server."""
+    copied = ran.clone.copy(tmp_path / "project")
+    copied.settings["PREFECT_API_URL"] = prefect_url
+    return copied
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Prefect server for the tests that do not ask how a run starts its own."""
+    folder = tmp_path_factory.mktemp("prefect")
+    port, log = server.free_port(), folder / "server.log"
+    settings = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        process = server.start_server(port, log, is_bound_to_us=True)
+    try:
+        server.wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.terminate()
+        process.wait()

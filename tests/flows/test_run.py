@@ -1,0 +1,3 @@
+def test_whole(ran):
+    print(ran.clone.root)
+    print(ran.printed)
