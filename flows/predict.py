@@ -1,12 +1,12 @@
 """The operation `predict`: answers of a registered model, which runs the code that it was registered with."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.project import UsageError, WorkError
 
-BATCH = 64
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -22,7 +22,8 @@ def predict(address: str, inputs: Sequence[Path]) -> dict[str, Any]:
     try:
         answers = registry.answers(uri, [file.read_bytes() for file in files])
     except RuntimeError as error:
-        raise WorkError(str(error)) from None
+        # The model counts images; a person knows files.
+        raise WorkError(re.sub(r"\bimage (\d+):", lambda m: f"{files[int(m[1])]}:", str(error))) from None
     return {str(file): answer for file, answer in zip(files, answers, strict=True)}
 
 

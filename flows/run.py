@@ -145,7 +145,7 @@ def _shown(value: Mapping[str, float | None] | None) -> str:
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-COLUMNS = ("task", "metric", "test images", "before", "from scratch", "after", "versions")
+COLUMNS = ("task", "metric", "images", "before", "from scratch", "after", "versions")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -164,11 +164,11 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the result table and where to look further."""
-    table = Table(title="Metrics on the test split, with 95 % bootstrap intervals" if result["tasks"] else None)
+    table = Table(title="Metrics on the test split, with bootstrap intervals", title_justify="left")
     for column in COLUMNS:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "task")
     for row in result["tasks"]:
-        table.add_row(*_cells(row))
+        table.add_row(*(cell.replace(" [", "\n[").replace(", c", "\nc") for cell in _cells(row)))
     console.print(table)
     for row in result["tasks"]:
         for finding in row.get("findings", []):

@@ -67,7 +67,7 @@ def log_model(run_id: str, name: str, model_folder: Path, signature: Any) -> str
     store.client()
     # It asks for an input example, which for us is the signature, and names torch builds that it does not know.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="mlflow")
+    warnings.filterwarnings("ignore", category=UserWarning)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "stages"
         shutil.copytree(HERE.parent, code, ignore=shutil.ignore_patterns("__pycache__"))

@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_ends_it_with_advice(tiny, value):
 
     with pytest.raises(FloatingPointError) as caught:
         tiny.train(objective=Exploding())
-    assert str(caught.value).startswith(f"loss loss_extra is ") and "at step 3 of 12 (lr 0.02)" in str(caught.value)
+    assert str(caught.value).startswith("loss loss_extra is ") and "at step 3 of 12 (lr 0.02)" in str(caught.value)
     assert "training.optimizer.lr" in str(caught.value) and "training.clip_grad_norm" in str(caught.value)
 
 
