@@ -31,5 +31,7 @@ class WeightAverage:
         return {"updates": self.updates, "state": self.state}
 
     def load_state_dict(self, saved: dict) -> None:
-        """Go on from a checkpoint."""
-        self.updates, self.state = saved["updates"], saved["state"]
+        """Go on from a checkpoint, whose tensors may lie on another device."""
+        self.updates = saved["updates"]
+        for name, value in saved["state"].items():
+            self.state[name].copy_(value)

@@ -201,6 +201,8 @@ class _Training:
         present = self._swap(self.average.state if self.average else None)
         assert self.val is not None
         metrics = scalars(measure(self.objective, self.model, self.val, self.params).compute())
+        if self.objective.main_metric not in metrics:
+            raise ValueError(f"{self.objective.main_metric} is undefined on the validation split: it has no truth to find")
         value = metrics[self.objective.main_metric]
         stopping = self.params.early_stopping
         if value > self.result.best_metric + (stopping.min_delta if stopping else 0.0) or self.best is None:

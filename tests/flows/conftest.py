@@ -75,7 +75,7 @@ class Clone:
     settings: dict[str, str] = field(default_factory=dict)
 
     def environment(self, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-        """No settings of the person who runs the tests, no git identity, nothing written outside the temporary folder."""
+        """No settings of the person who runs the tests, no git identity, nothing outside the temporary folder."""
         home = self.root.parent / f"{self.root.name}-home"
         home.mkdir(exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "GIT_", "VISIONLINE_"))}

@@ -111,12 +111,15 @@ def tiny(tmp_path):
     def params(**changes):
         return TrainingParams.model_validate({**DEFAULTS, **changes})
 
-    def train(model=None, objective=None, monitor=None, folder="state", seed=3, threads=2, val=True, num=24, **changes):
-        torch.manual_seed(0)
-        model = model or Net()
+    def train(
+        model=None, net=None, init=0, objective=None, monitor=None, samples=None, folder="state", seed=3, threads=2,
+        val=True, **changes,
+    ):
+        torch.manual_seed(init)
+        model = model or Net(**(net or {}))
         monitor = monitor or Monitor()
         made = params(**changes)
-        loaders = Loader(Squares(num), made.batch_size, seed, threads), Loader(Squares(9), made.batch_size, seed)
+        loaders = Loader(samples or Squares(), made.batch_size, seed, threads), Loader(Squares(9), made.batch_size, seed)
         result = loop.fit(
             objective or Objective(), model, loaders[0], loaders[1] if val else None, made,
             Checkpoint(tmp_path / folder), monitor,
