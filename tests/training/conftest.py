@@ -119,7 +119,8 @@ def tiny(tmp_path):
         model = model or Net(**(net or {}))
         monitor = monitor or Monitor()
         made = params(**changes)
-        loaders = Loader(samples or Squares(), made.batch_size, seed, threads), Loader(Squares(9), made.batch_size, seed)
+        train = Loader(samples or Squares(), made.batch_size, seed, threads)
+        loaders = train, Loader(Squares(9), made.batch_size, seed)
         result = loop.fit(
             objective or Objective(), model, loaders[0], loaders[1] if val else None, made,
             Checkpoint(tmp_path / folder), monitor,
