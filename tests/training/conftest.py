@@ -112,8 +112,17 @@ def tiny(tmp_path):
         return TrainingParams.model_validate({**DEFAULTS, **changes})
 
     def train(
-        model=None, net=None, init=0, objective=None, monitor=None, samples=None, folder="state", seed=3, threads=2,
-        val=True, **changes,
+        model=None,
+        net=None,
+        init=0,
+        objective=None,
+        monitor=None,
+        samples=None,
+        folder="state",
+        seed=3,
+        threads=2,
+        val=True,
+        **changes,
     ):
         torch.manual_seed(init)
         model = model or Net(**(net or {}))

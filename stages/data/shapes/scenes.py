@@ -25,7 +25,7 @@ TRIES = 8
 def scene(rng: Rng, size_px: tuple[int, int]) -> Canvas:
     """2 to 7 objects of SCENE_SHAPES, over and under each other and unlabelled clutter; height, width."""
     canvas = Canvas(rng, size_px)
-    names = [*rng.choice(SCENE_SHAPES, rng.integers(2, 8)), *[None] * rng.integers(1, 5)]
+    names = [*rng.choice(SCENE_SHAPES, rng.integers(2, 8)), *[None] * rng.integers(0, 3)]
     for name in rng.permutation(np.array(names, object)):
         radius_px = min(size_px) * 0.065 * 4.0 ** rng.random()
         _try_to_lay(canvas, name, radius_px * (1 if name else 0.7))
