@@ -38,7 +38,7 @@ def aliases(name: str) -> dict[str, str]:
     from mlflow.exceptions import MlflowException
 
     try:
-        return dict(store.client().get_registered_model(name).aliases)
+        return {alias: str(v) for alias, v in store.client().get_registered_model(name).aliases.items()}
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}

@@ -202,7 +202,7 @@ class _Training:
         assert self.val is not None
         metrics = scalars(measure(self.objective, self.model, self.val, self.params).compute())
         if self.objective.main_metric not in metrics:
-            raise ValueError(f"{self.objective.main_metric} is undefined on the validation split: it has no truth to find")
+            raise ValueError(f"{self.objective.main_metric} is undefined on the validation split: there is no truth")
         value = metrics[self.objective.main_metric]
         stopping = self.params.early_stopping
         if value > self.result.best_metric + (stopping.min_delta if stopping else 0.0) or self.best is None:
