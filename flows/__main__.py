@@ -123,15 +123,15 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: `visionline accept finetune@cells --reason 'renamed a variable; loss is the same'`")
 def accept(
-    stage: Annotated[str, typer.Argument(help="A stage of dvc.yaml, such as finetune@cells.")],
+    stages: Annotated[list[str], typer.Argument(help="Stages of dvc.yaml, such as finetune@cells.")],
     reason: Annotated[str, typer.Option(help="Why the outputs still stand; goes into the commit.")],
 ) -> None:
-    """Keep a stage's outputs though its code changed, because the change is a proven no-op."""
+    """Keep outputs of stages though their code changed, because the change is a proven no-op."""
     project.enter()
     from flows import accept as operation
 
-    operation.accept(stage, reason)
-    console.print(f"{stage} is fresh again")
+    operation.accept(stages, reason)
+    console.print(f"accepted: {', '.join(stages)}", highlight=False)
 
 
 @app.command(epilog="Example: `visionline predict cells@champion slides/*.jpg --json`")

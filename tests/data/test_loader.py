@@ -1,5 +1,7 @@
 """Batches: complete, in an order of the seed alone, errors at once."""
 
+import threading
+import time
 from itertools import islice
 from typing import Any
 
@@ -53,6 +55,40 @@ def test_order_depends_on_the_seed_alone() -> None:
 def test_starting_later_equals_skipping() -> None:
     whole = indices(Loader(Numbers(20), 6, seed=5).shuffled(), 9)
     assert indices(Loader(Numbers(20), 6, seed=5).shuffled(4), 5) == whole[4:]
+
+
+def test_a_batch_larger_than_the_split_goes_across_epochs() -> None:
+    batch = next(Loader(Numbers(3), 8, seed=0).shuffled())
+    assert batch["epoch"] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert sorted(batch["index"][:3]) == sorted(batch["index"][3:6]) == [0, 1, 2]
+    assert batch["images"].flatten(1)[:, 0].tolist() == batch["index"]
+
+
+def test_two_iterators_of_one_loader_do_not_disturb_each_other() -> None:
+    loader = Loader(Numbers(20), 6, seed=5)
+    alone = indices(loader.shuffled(), 7)
+    pairs = list(islice(zip(loader.shuffled(), loader.shuffled(3), strict=False), 4))
+    assert [first["index"] for first, _ in pairs] == alone[:4]
+    assert [second["index"] for _, second in pairs] == alone[3:7]
+
+
+def test_time_spent_waiting_for_data_is_counted() -> None:
+    class Slow(Numbers):
+        def load(self, index: int, epoch: int, image: torch.Tensor) -> dict[str, Any]:
+            time.sleep(0.05)
+            return super().load(index, epoch, image)
+
+    slow, fast = Loader(Slow(4), 2, seed=0, threads=1), Loader(Numbers(4), 2, seed=0, threads=1)
+    for loader in (slow, fast):
+        list(loader.in_order())
+    assert 0.15 < slow.waited_s < 2 and fast.waited_s < 0.1
+
+
+def test_a_caller_that_stops_early_leaves_no_thread() -> None:
+    batches = Loader(Numbers(200), 4, seed=0).shuffled()
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("decode")]
 
 
 def test_an_unreadable_sample_is_an_error() -> None:

@@ -18,7 +18,10 @@ from flows import server
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 400
-DRAWN = {"imagenet": ("6", "2"), "imagefolder": ("6", "3", "4"), "coco": ("12", "6", "6")}
+# What `stages.generate` shall draw, small enough that a stage spends its time on starting.
+FORMATS = ("--only", "imagenet", "--only", "imagefolder", "--only", "coco")
+COUNTS = ("--imagenet", "6", "2", "--imagefolder", "6", "3", "4", "--scenes", "12", "6", "6")
+SIZES = ("--imagenet-px", "32", "--imagefolder-px", "32", "40", "--scene-size", "64", "96")
 
 PARAMS = """\
 seed: 0
@@ -197,15 +200,11 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             shutil.copy2(ROOT / name, clone.root / name)
     (clone.root / "params.yaml").write_text(PARAMS)
     clone.git("init", "--quiet", "--initial-branch", "main")
-    clone.git("config", "merge.dvc.driver", "dvc git-hook merge-driver --ancestor %O --our %A --their %B")
+    driver = f"'{sys.executable}' -m dvc git-hook merge-driver --ancestor %O --our %A --their %B"
+    clone.git("config", "merge.dvc.driver", driver)
     clone.git("add", ".")
     clone.git("commit", "--quiet", "--message", "start")
-    counts = [word for fmt, numbers in DRAWN.items() for word in (f"--{fmt}", *numbers)]
-    if "--coco" in counts:
-        counts[counts.index("--coco")] = "--scenes"
-    only = [word for fmt in DRAWN for word in ("--only", fmt)]
-    sizes = ["--imagenet-px", "32", "--imagefolder-px", "32", "40", "--scene-size", "64", "96"]
-    drawn = clone.stage("generate", ".visionline/shapes", *only, *counts, *sizes)
+    drawn = clone.stage("generate", ".visionline/shapes", *FORMATS, *COUNTS, *SIZES)
     assert drawn.returncode == 0, drawn.stderr
     return clone
 
