@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -45,7 +46,10 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
     table: the result in markdown, asked for at the end and shown on Prefect's pages.
     """
     runner: Any = ThreadPoolTaskRunner(max_workers=workers)
-    return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), table)
+    try:
+        return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), table)
+    except TerminationSignal:
+        raise WorkError("ended by a signal; the next run goes on from here") from None
 
 
 @flow(name="pipeline", validate_parameters=False, persist_result=False)
@@ -62,7 +66,7 @@ def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> l
             ).submit(stage, return_state=False, wait_for=needed)
     outcomes, failures = [], []
     for future in futures.values():
-        future.wait()
+        _wait(future)
         if future.state.is_completed():
             outcomes.append(future.result())
         elif future.state.is_failed() or future.state.is_crashed():
@@ -71,6 +75,19 @@ def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> l
         raise WorkError("\n".join(failures))
     create_markdown_artifact(key="visionline-result", markdown=table(), description="What the pipeline made")
     return outcomes
+
+
+def _wait(future: PrefectFuture[Outcome]) -> None:
+    """Wait for a stage; a signal ends the stages too, which Prefect would let run to their end."""
+    try:
+        future.wait()
+    except BaseException:
+        for process in tuple(_RUNNING):
+            process.kill()
+        raise
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
@@ -85,6 +102,7 @@ def reproduce(stage: Stage) -> Outcome:
         text=True,
         preexec_fn=child_of_this_process(),
     )
+    _RUNNING.add(process)
     timeout_s = float(stage.meta.get("timeout_s", 86400))
     timer = threading.Timer(timeout_s, process.kill)
     timer.start()
@@ -102,6 +120,7 @@ def reproduce(stage: Stage) -> Outcome:
         is_late = not timer.is_alive()
         timer.cancel()
         process.kill()
+        _RUNNING.discard(process)
     if code:
         reason = f"took over {timeout_s:g} s" if is_late else (last[0] if last else f"dvc ended with {code}")
         raise StageError(f"stage {stage.name} failed: {reason}")

@@ -20,7 +20,7 @@ def build(model: nn.Module, params: OptimizerParams) -> torch.optim.Optimizer:
     if params.name == "sgd":
         return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
     kind = torch.optim.Adam if params.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=params.lr, betas=(0.9, params.beta2))
+    return kind(groups, lr=params.lr, betas=(0.9, params.beta2), fused=True)
 
 
 def _groups(model: nn.Module, params: OptimizerParams) -> dict[tuple[float, float], list[nn.Parameter]]:

@@ -81,9 +81,9 @@ class Canvas:
         self.ground: Colour = self.pixels.mean((0, 1))
         self.laid: list[Laid] = []
 
-    def draw(self, outline: Points, texture: str, pose: Pose) -> Sprite:
-        """An object in the light of this picture and in colours unlike its ground."""
-        return draw_sprite(self.rng, outline, texture, pose, self.size_px, self.ground, self.light.towards)
+    def draw(self, outline: Points, texture: str, pose: Pose, hue: float | None = None) -> Sprite:
+        """An object in the light of this picture and in colours unlike its ground; hue: None is any."""
+        return draw_sprite(self.rng, outline, texture, hue, pose, self.size_px, self.ground, self.light.towards)
 
     def lay(self, sprite: Sprite, shape: str | None, min_visible: float) -> bool:
         """Lay an object on top, unless it or a labelled one below would be seen less than `min_visible`."""

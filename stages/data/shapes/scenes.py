@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.data.shapes.canvas import Canvas
 from stages.data.shapes.outlines import OUTLINES, Points, bar, blob
-from stages.data.shapes.sprites import Pose
+from stages.data.shapes.sprites import Pose, Sprite
 from stages.data.shapes.textures import OBJECT_TEXTURES, Rng
 
 SCENE_SHAPES = ("arrow", "crescent", "disc", "heart", "square", "star")
@@ -20,6 +20,10 @@ MIN_VISIBLE = 0.35
 MIN_DOMINANT_VISIBLE = 0.8
 MAX_TURN = 1.0  # radians: things have an upright position, as in photographs
 TRIES = 8
+# As lemons are mostly yellow, most objects of a shape have about its hue; neighbours on the colour wheel overlap.
+TYPICAL_HUES = {shape: number * 0.618 % 1 for number, shape in enumerate(sorted(OUTLINES))}
+HUE_DEVIATION = 0.04
+TYPICAL_SHARE = 0.85
 
 
 def scene(rng: Rng, size_px: tuple[int, int]) -> Canvas:
@@ -39,8 +43,17 @@ def _try_to_lay(canvas: Canvas, name: str | None, radius_px: float) -> None:
     texture = TEXTURES[rng.integers(len(TEXTURES))]
     for _ in range(TRIES):
         pose = _pose(rng, (rng.uniform(0, width), rng.uniform(0, height)), radius_px)
-        if canvas.lay(canvas.draw(OUTLINES[name] if name else _clutter(rng), texture, pose), name, MIN_VISIBLE):
+        if canvas.lay(_object(canvas, name, texture, pose), name, MIN_VISIBLE):
             return
+
+
+def _object(canvas: Canvas, name: str | None, texture: str, pose: Pose) -> Sprite:
+    """A shape, mostly in its typical hue, or clutter in any colour."""
+    if name is None:
+        return canvas.draw(_clutter(canvas.rng), texture, pose)
+    is_typical = canvas.rng.random() < TYPICAL_SHARE
+    hue = float(canvas.rng.normal(TYPICAL_HUES[name], HUE_DEVIATION)) if is_typical else None
+    return canvas.draw(OUTLINES[name], texture, pose, hue)
 
 
 def portrait(rng: Rng, size_px: tuple[int, int], shape: str, texture: str | None = None) -> Canvas:
@@ -52,7 +65,7 @@ def portrait(rng: Rng, size_px: tuple[int, int], shape: str, texture: str | None
     room = np.array(size_px[::-1]) - 1.8 * radius_px
     x, y = np.array(size_px[::-1]) / 2 + room * rng.uniform(-0.5, 0.5, 2)
     pose = _pose(rng, (float(x), float(y)), radius_px)
-    canvas.lay(canvas.draw(OUTLINES[shape], texture or TEXTURES[rng.integers(len(TEXTURES))], pose), shape, 0.0)
+    canvas.lay(_object(canvas, shape, texture or TEXTURES[rng.integers(len(TEXTURES))], pose), shape, 0.0)
     _scatter(canvas, int(rng.integers(0, 2)), side_px)
     return canvas
 
@@ -63,7 +76,7 @@ def _scatter(canvas: Canvas, number: int, side_px: int) -> None:
     for _ in range(number):
         centre = (rng.uniform(0, canvas.size_px[1]), rng.uniform(0, canvas.size_px[0]))
         pose = _pose(rng, centre, side_px * rng.uniform(0.06, 0.2))
-        canvas.lay(canvas.draw(_clutter(rng), TEXTURES[rng.integers(len(TEXTURES))], pose), None, MIN_DOMINANT_VISIBLE)
+        canvas.lay(_object(canvas, None, TEXTURES[rng.integers(len(TEXTURES))], pose), None, MIN_DOMINANT_VISIBLE)
 
 
 def _clutter(rng: Rng) -> Points:

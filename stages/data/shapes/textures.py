@@ -111,14 +111,18 @@ OBJECT_TEXTURES: dict[str, Texture] = {
 GROUND_TEXTURES: tuple[Texture, ...] = (clouded, wooden, graded, grainy, striped, checked, marbled)
 
 
-def colour(rng: Rng, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    """A random hue with saturation and value in these ranges."""
-    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value)), np.float32)
+def colour(
+    rng: Rng, saturation: tuple[float, float], value: tuple[float, float], hue: float | None = None
+) -> Colour:
+    """A random colour with saturation and value in these ranges; its hue is the given one, or any."""
+    shade = rng.random() if hue is None else hue
+    return np.array(colorsys.hsv_to_rgb(shade % 1, rng.uniform(*saturation), rng.uniform(*value)), np.float32)
 
 
-def colour_unlike(rng: Rng, *others: Colour) -> Colour:
-    """Of a few random colours the one that stands out most from all the others."""
-    candidates = [colour(rng, (0.15, 0.85), (0.2, 1.0)) for _ in range(6)]
+def colour_unlike(rng: Rng, *others: Colour, hue: float | None = None) -> Colour:
+    """Of a few random colours, of this hue if one is given, that which stands out most from all the others."""
+    saturation = (0.15, 0.85) if hue is None else (0.45, 0.95)
+    candidates = [colour(rng, saturation, (0.2, 1.0), hue) for _ in range(6)]
     return max(candidates, key=lambda c: min(float(np.abs(c - other).sum()) for other in others))
 
 
