@@ -153,6 +153,60 @@ def predict(
         console.print(f"{Path(file).name}: {operation.words(answer)}", highlight=False)
 
 
+@app.command(epilog="Example: `visionline promote cells --approve ada --reason 'looked at the worst pictures'`")
+def promote(
+    name: Annotated[str, typer.Argument(help="A task of params.yaml.")],
+    version: Annotated[str | None, typer.Option(help="The version to promote; without it: the challenger.")] = None,
+    approve: Annotated[str | None, typer.Option(metavar="WHO", help="Who agrees, where the gate asks for it.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Whatever the rules say; recorded as such.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the challenger the champion, if it passes the gate on a test set that neither model trained on."""
+    project.enter()
+    from flows import champion as operation
+
+    decision = operation.promote(name, version, approve, reason, force)
+    if as_json:
+        _print_json(decision)
+    else:
+        operation.show_decision(decision, console)
+
+
+@app.command(epilog="Example: `visionline rollback cells --reason 'misses small cells'`")
+def rollback(
+    name: Annotated[str, typer.Argument(help="A task of params.yaml.")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Return to the champion before this one."""
+    project.enter()
+    from flows import champion as operation
+
+    result = operation.rollback(name, reason)
+    if as_json:
+        _print_json(result)
+    else:
+        console.print(f"version {result['champion']} is the champion of {name} again, instead of {result['previous']}")
+
+
+@app.command(epilog="Example: `visionline history cells --at 2026-05-01`")
+def history(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    at: Annotated[str | None, typer.Option(help="Only who was champion then; a date is its end, UTC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who was champion when, and by what decision."""
+    project.enter()
+    from flows import champion as operation
+
+    written = operation.history(name, at)
+    if as_json:
+        _print_json(written)
+    else:
+        operation.show_history(name, written, console)
+
+
 @app.command(epilog="Example: `visionline ui`")
 def ui(
     stop: Annotated[bool, typer.Option("--stop", help="End the services that were started here.")] = False,

@@ -42,7 +42,8 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
             Schema([ColSpec(DataType.binary, "image")]), Schema([ColSpec(DataType.string, "answer")])
         )
         address = registry.log_model(run.run_id, key, Path("models") / key, signature)
-        stored = StoredImages(Dataset(Path("data") / params.dataset), "test")
+        dataset = Dataset(Path("data") / params.dataset)
+        stored = StoredImages(dataset, "test")
         images = [stored.image(i).data for i in range(min(NUM_TRIAL_IMAGES, len(stored)))]
         answers = registry.answers(address, images)
         if len(answers) != len(images):
@@ -54,6 +55,8 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
             registry.REPORT_HASH: hashes[1],
             "visionline.dataset": params.dataset,
             "visionline.dataset_hash": pointers.pointer_hash(Path("data") / f"{params.dataset}.dvc") or "",
+            registry.TEST_SET: dataset.split_hash("test"),
+            registry.TRAINED_ON: json.dumps(pointers.trained_on(f"finetune@{key}", hashes[0])),
             main: f"{metrics['after'][main]:.4f}",
             "git.commit": run.commit,
         }

@@ -1,9 +1,10 @@
 """Object detection: labelled boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,6 +85,16 @@ class Task:
                 for label, score, box in rows
             ]
         }
+
+    def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
+        """An answer of any version, whose classes may be others, as a prediction for ours."""
+        boxes = [box for box in answer["boxes"] if box["label"] in self.classes]
+        return Prediction(
+            key,
+            np.array([box["box_xyxy"] for box in boxes], np.float32).reshape(-1, 4),
+            np.array([box["score"] for box in boxes], np.float32),
+            np.array([self.classes.index(box["label"]) for box in boxes], np.int64),
+        )
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The backbone with a neck and head as they were initialised."""

@@ -1,7 +1,7 @@
 """The contract of a task: what the stages and the loop ask of it, and nothing else."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,10 @@ class Task(Protocol):
 
     def answer(self, prediction: Any) -> dict[str, Any]:
         """A prediction as plain JSON with class names, as `predict` prints it and the server sends it."""
+        ...
+
+    def prediction(self, key: str, answer: Mapping[str, Any]) -> Any:
+        """An answer as a prediction again: how versions with other code and classes are measured on one test set."""
         ...
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,89 @@ from stages.tracking import store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
+TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
 ANSWER_TIMEOUT_S = 600.0
 HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, as its tags tell of it."""
+
+    name: str
+    number: str
+    model_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow loads it from."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def model_hash(self) -> str:
+        """DVC's hash of models/NAME."""
+        return self.tags.get(MODEL_HASH, "")
+
+    @property
+    def test_set(self) -> str:
+        """What pins the test split that its report was made on."""
+        return self.tags.get(TEST_SET, "")
+
+    @property
+    def trained_on(self) -> list[tuple[str, str]]:
+        """(dataset, hash) of all that it, or its backbone, learned from; ValueError when that was not noted."""
+        told = json.loads(self.tags.get(TRAINED_ON) or "null")
+        if told is None:
+            raise ValueError(f"what version {self.number} of {self.name} was trained on is not known: register it anew")
+        return [(dataset, digest) for dataset, digest in told]
+
+    def reported(self, metric: str) -> float | None:
+        """A number of its report."""
+        told = self.tags.get(metric)
+        return float(told) if told is not None else None
+
+
+def version(name: str, number: str) -> Version:
+    """A version of a model; ValueError when there is none of that number."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client().get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(f"{name} has no version {number}: {' '.join(str(error).split())}") from None
+    return Version(name, str(found.version), str(found.source).rpartition("/")[2], found.tags)
+
+
+def weights_mib(version: Version) -> float:
+    """Size of a version's weights; ValueError when the artifact is not there any more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(mlflow_artifacts(version))
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"version {version.number}: its artifacts can't be read: {error}") from None
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 2**20
+
+
+def mlflow_artifacts(version: Version) -> str:
+    """A local folder with the files of a version, downloaded where they lie elsewhere."""
+    import mlflow
+
+    store.client()
+    return str(mlflow.artifacts.download_artifacts(artifact_uri=version.uri))
+
+
+def note_decision(name: str, number: str, decision: Mapping[str, Any]) -> str:
+    """Keep a decision of the gate as a run of its own and with the version; returns the run's id."""
+    client = store.client()
+    tags = {"visionline.stage": "promote", "visionline.key": name, "visionline.version": number}
+    run_id = client.create_run(store.experiment_id(), tags=tags, run_name=f"promote@{name}").info.run_id
+    client.log_dict(run_id, dict(decision), "decision.json")
+    client.set_terminated(run_id, "FINISHED")
+    client.set_model_version_tag(name, number, "visionline.decision", run_id)
+    client.set_model_version_tag(name, number, "visionline.promoted", str(decision["promoted"]).lower())
+    return run_id
 
 
 def contents(name: str) -> tuple[str, str]:
@@ -53,10 +135,14 @@ def is_current(name: str) -> bool:
 
 def point(name: str, version: str) -> list[str]:
     """Make a version the challenger, and the champion too where the name has none; returns the aliases it got."""
+    from stages.tracking import journal
+
     given = [CHALLENGER] if aliases(name).get(CHALLENGER) != version else []
-    given += [CHAMPION] if CHAMPION not in aliases(name) else []
-    for alias in given:
-        store.client().set_registered_model_alias(name, alias, version)
+    if given:
+        store.client().set_registered_model_alias(name, CHALLENGER, version)
+    if journal.champion(name) is None:
+        journal.move(name, [], "first", version, reason="the first version of this name")
+        given.append(CHAMPION)
     return given
 
 
