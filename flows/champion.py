@@ -85,7 +85,7 @@ def refusal(decision: Mapping[str, Any]) -> list[str]:
 
 
 def promote_where_automatic(names: list[str]) -> list[str]:
-    """After a run: the gate for each task with `promote: auto` whose challenger is not the champion; what came of it."""
+    """After a run: the gate where `promote: auto` and the challenger is not the champion; lines on what came of it."""
     from stages.tracking import journal, registry
 
     models = document.load().models
@@ -159,8 +159,8 @@ def _require_task(name: str) -> None:
 
 def show_decision(decision: Mapping[str, Any], console: Console) -> None:
     """Print every rule with what was seen, and what came of it."""
-    table = Table("rule", "", "observed", "needs", title=f"{decision['name']}: {decision['champion']} against challenger "
-                  f"{decision['challenger']}", title_justify="left")  # fmt: skip
+    title = f"{decision['name']}: challenger {decision['challenger']} against champion {decision['champion']}"
+    table = Table("rule", "", "observed", "needs", title=title, title_justify="left")
     words = {True: "holds", False: "fails", None: "not judged"}
     for check in decision["checks"]:
         table.add_row(check["rule"], words[check["passed"]], check["observed"], check["needed"])

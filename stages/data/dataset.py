@@ -153,7 +153,7 @@ class Dataset:
         return table.select(wanted)
 
     def split_hash(self, split: str) -> str:
-        """What pins a split: 16 hex over keys, image hashes and annotations, whatever the shards; '' when it is empty."""
+        """What pins a split: 16 hex over keys, images and annotations, whatever the shards; '' when it is empty."""
         table = self.table(split, ["key", "sha256", "annotation_hash"])
         if not len(table):
             return ""

@@ -14,7 +14,7 @@ from stages.metrics.bootstrap import ResampledMetric, distributions, value_of
 
 @dataclass(frozen=True)
 class Check:
-    """One rule: what was seen, what it needs, and whether that holds (None: could not be judged, which blocks nothing)."""
+    """One rule: what was seen, what it needs, and whether that holds (None: not judged, which blocks nothing)."""
 
     rule: str
     passed: bool | None

@@ -18,7 +18,7 @@ class GateParams(Section):
     resamples: int = Field(2000, ge=200, le=100000, description="of the paired bootstrap over images")
     slices: tuple[str, ...] = Field(
         ("class", "object_size", "brightness"),
-        description="class, object_size, brightness, source (first folder), or a column of the index (batch, mode, ...)",
+        description="class, object_size, brightness, source (first folder) or a column of the index",
     )
     slice_margin: Fraction = Field(0.05, description="loss in a slice that blocks, if it is also beyond chance")
     slice_images_min: int = Field(20, ge=2, description="smaller slices are told, not judged")

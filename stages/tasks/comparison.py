@@ -82,7 +82,7 @@ def _pinned(dataset: Dataset, challenger: registry.Version) -> str:
 
 
 def _leaked(images: StoredImages, versions: Sequence[registry.Version]) -> list[str]:
-    """Source paths of test images whose bytes lie in the train split of what a version, or its backbone, learned from."""
+    """Source paths of test images whose bytes a version, or its backbone, was trained on."""
     tested = dict(zip(*(images.table[c].to_pylist() for c in ("sha256", "source")), strict=True))
     seen: set[str] = set()
     for dataset, dir_hash in sorted({pair for version in versions for pair in version.trained_on}):
@@ -160,7 +160,7 @@ def _checks(
 
 def _slices(names: Sequence[str], champion: Any, challenger: Any, images: StoredImages) -> dict[str, gate.Pair]:
     """Both metrics on each part of the test set."""
-    pairs = {}
+    pairs: dict[str, gate.Pair] = {}
     for name in names:
         if name == "class":
             old, new = champion.by_class(), challenger.by_class()
@@ -174,6 +174,7 @@ def _slices(names: Sequence[str], champion: Any, challenger: Any, images: Stored
 
 def _groups(name: str, images: StoredImages) -> dict[str, list[str]]:
     """Value -> keys of the test images that have it."""
+    values: list[str | None]
     if name == "brightness":
         values = [_brightness(images, i) for i in range(len(images))]
     elif name == "object_size":
