@@ -108,14 +108,23 @@ def _measured(
     table, folder = images.table, images.dataset.folder / "shards"
     rows = zip(*(table[c].to_pylist() for c in ("shard", "offset", "size")), strict=True)
     print(f"asking version {version.number} for {len(keys)} test images", flush=True)
-    answered = answers.answers_of(version.uri, [(folder / f"{s}.tar", offset, size) for s, offset, size in rows])
+    places = [(folder / f"{shard}.tar", offset, size) for shard, offset, size in rows]
+    latency: dict[str, float] = {}
     metric = task.metric()
     try:
-        predictions = [task.prediction(key, a) for key, a in zip(keys, answered.answers, strict=True)]
-        metric.update(predictions, list(targets))
+        for key, target, line in zip(
+            keys, targets, answers.answers_of(version.uri, places, on_latency=latency.update), strict=True
+        ):
+            metric.update([task.prediction(key, _answer(line, key))], [target])
     except ValueError as error:
         raise ValueError(f"version {version.number}: {error}") from None
-    return Measured(version, metric, answered.latency_ms, registry.weights_mib(version))
+    return Measured(version, metric, 1000 * latency["single_s"], registry.weights_mib(version))
+
+
+def _answer(line: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    if "error" in line:
+        raise ValueError(f"test image {key} can't be read: {line['error']}")
+    return line["answer"]
 
 
 def _report_check(metric: str, version: registry.Version, measured: Measured) -> gate.Check:

@@ -1,11 +1,7 @@
 """Versions of a model in MLflow's registry: found by what they hold, aliased, asked for answers."""
 
-import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.versions import hash_path
+from stages.tracking import answers as model_answers
 from stages.tracking import store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
 TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
-ANSWER_TIMEOUT_S = 600.0
 HERE = Path(__file__).parent
 
 
@@ -201,26 +197,9 @@ def resolve(address: str) -> str:
     return f"models:/{version.name}/{version.version}"
 
 
-def answers(model_uri: str, images: Sequence[bytes], timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
-    """What a model says of encoded images, asked in a process of its own outside the repository.
-
-    There it runs the code that it was registered with. RuntimeError with the model's reason when it can't answer.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for i, data in enumerate(images):
-            (folder / f"{i:08d}").write_bytes(data)
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        environment |= {"MLFLOW_TRACKING_URI": store.tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        shutil.copy(HERE / "answer.py", folder / "answer.py")
-        done = subprocess.run(
-            [sys.executable, "-I", str(folder / "answer.py"), model_uri, str(folder)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RuntimeError(f"{model_uri} can't answer: {lines[-1]}")
-        return json.loads((folder / "answers.json").read_text(encoding="utf8"))
+def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    """What a model says of encoded images: see stages.tracking.answers."""
+    return model_answers.answers(model_uri, images)
 
 
 def _requirements() -> list[str]:
