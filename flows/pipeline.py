@@ -14,11 +14,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.graph import Graph, Stage
 from flows.project import WorkError
 from stages.tracking.process import child_of_this_process
+from stages.tracking.runs import FLOW_RUN_VARIABLE
 
 # What DVC itself prints, which the reader of a run has no use for.
 DVC_TALK = (
@@ -55,6 +57,7 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
 @flow(name="pipeline", validate_parameters=False, persist_result=False)
 def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> list[Outcome]:
     """Every stale stage as soon as all that it needs is done; a failure stops only what needs it."""
+    os.environ[FLOW_RUN_VARIABLE] = str(flow_run.get_id())
     futures: dict[str, PrefectFuture[Outcome]] = {}
     for name, stage in graph.stages.items():
         if name in stale:

@@ -19,7 +19,7 @@ RANKS = {"params": 0, "models": 1, "losses": 1, "metrics": 1, "pictures": 1}
 RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking"), 2)
 DOORS = {
     "prefect": ("flows/",),
-    "dvc": ("flows/", "stages/data/pointers.py"),
+    "dvc": ("flows/", "stages/data/pointers.py", "stages/data/objects.py"),
     "mlflow": ("stages/tracking/", "stages/register.py"),
     "great_expectations": ("stages/data/",),
     "pycocotools": ("stages/metrics/", "stages/data/formats/"),

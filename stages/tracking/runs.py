@@ -11,10 +11,12 @@ from typing import Any
 
 from stages.data import pointers
 from stages.tracking import store
+from stages.tracking.environment import environment_tags
 from stages.tracking.process import is_alive, start_mark
 
 PARENT_VARIABLE = "VISIONLINE_PARENT_RUN"
 COMMIT_VARIABLE = "VISIONLINE_COMMIT"
+FLOW_RUN_VARIABLE = "VISIONLINE_FLOW_RUN"
 FLUSH_EVERY_S = 5.0
 MAX_PARAM_LENGTH = 6000
 
@@ -93,7 +95,7 @@ def stage_run(stage: str, key: str) -> Iterator[StageRun]:
     A run without these tags is nobody's ancestor: its outputs may be half-written.
     """
     name = f"{stage}@{key}"
-    tags = {"visionline.stage": stage, "visionline.key": key, **_origin(), **_process_tags()}
+    tags = {"visionline.stage": stage, "visionline.key": key, **_origin(), **_process_tags(), **environment_tags()}
     with pointers.stage_files(name) as files:
         dep_hashes = files.dep_hashes()
         tags |= {f"dvc.dep.{path}": digest for path, digest in dep_hashes.items()}
@@ -137,8 +139,8 @@ def _system_metrics(run_id: str) -> Iterator[None]:
 
 
 def _origin() -> dict[str, str]:
-    """The pipeline run and the commit that this process was started for, as its parent told it."""
-    told = {"mlflow.parentRunId": PARENT_VARIABLE, "git.commit": COMMIT_VARIABLE}
+    """The pipeline run, the commit and the Prefect flow run that this process was started for, as its parent told."""
+    told = {"mlflow.parentRunId": PARENT_VARIABLE, "git.commit": COMMIT_VARIABLE, "prefect.flow_run": FLOW_RUN_VARIABLE}
     tags = {tag: os.environ[variable] for tag, variable in told.items() if os.environ.get(variable)}
     return {"git.commit": pointers.head_commit() or "", **tags}
 
