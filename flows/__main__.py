@@ -207,6 +207,27 @@ def history(
         operation.show_history(name, written, console)
 
 
+@app.command(epilog="Example: `visionline reproduce cells@champion`")
+def reproduce(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    output: Annotated[Path | None, typer.Option(help="Also write the certificate into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a registered version again from its version alone, and certify that it comes out the same."""
+    here = Path.cwd()
+    project.enter()
+    from flows import reproduce as operation
+
+    talk = Console(stderr=True) if as_json else console
+    certificate = operation.reproduce(model, here / output if output else None, talk)
+    if as_json:
+        _print_json(certificate)
+    else:
+        operation.show(certificate, console)
+    if certificate["verdict"] == "different":
+        raise WorkError(f"{model} did not come out the same: {certificate['reason']}")
+
+
 @app.command(epilog="Example: `visionline ui`")
 def ui(
     stop: Annotated[bool, typer.Option("--stop", help="End the services that were started here.")] = False,

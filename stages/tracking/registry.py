@@ -1,5 +1,6 @@
 """Versions of a model in MLflow's registry: found by what they hold, aliased, asked for answers."""
 
+import json
 import logging
 import shutil
 import tempfile
