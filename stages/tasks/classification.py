@@ -63,12 +63,12 @@ class Task:
         scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
         return {"label": self.classes[order[0]], "score": float(prediction.probabilities[order[0]]), "scores": scores}
 
-    @torch.no_grad()
     def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
         """An answer of any version, whose classes may be others, as a prediction for ours."""
         scores = answer["scores"]
         return Prediction(key, np.array([scores.get(name, 0.0) for name in self.classes], np.float32))
 
+    @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """A linear probe: logistic regression on the frozen backbone's pooled features of the train split."""
         backbone.eval()
