@@ -25,3 +25,6 @@ class TaskParams(Section):
     label_smoothing: Fraction = 0.0
     training: TrainingParams
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams)
+    # Texts of the model card only: excluded, so that no model or report holds them.
+    purpose: str = Field("", exclude=True, description="what the model is for, in words")
+    limits: str = Field("", exclude=True, description="what it is not for, or known not to do, in words")

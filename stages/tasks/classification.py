@@ -18,6 +18,7 @@ from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
 from stages.params.classification import Params
+from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,6 +63,13 @@ class Task:
         order = np.argsort(-prediction.probabilities, kind="stable")
         scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
         return {"label": self.classes[order[0]], "score": float(prediction.probabilities[order[0]]), "scores": scores}
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The logit of the likeliest class."""
+        logits = model(batch["images"]).main[0].float()
+        best, target = int(logits.argmax()), batch["target"][0]
+        truth = f", truth {self.classes[target]}" if target >= 0 else ""
+        return Explained(logits[best], f"{self.classes[best]} {float(logits.detach().softmax(0)[best]):.2f}{truth}")
 
     @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
