@@ -14,7 +14,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{margin:0;font-size:1.7rem}h2{margin:2.2rem 0 .6rem;font-size:1.15rem;border-bottom:1px solid #ccc}
 .lead{color:#555;margin:.2rem 0 1rem}.note{color:#666;font-size:.9rem}
-table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top}
+table{border-collapse:collapse}table+table{margin-top:1rem}
+td,th{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top}
 th{font-weight:600}tbody tr{border-top:1px solid #e6e6e6}.facts th{white-space:nowrap;color:#555}
 td.number{font-variant-numeric:tabular-nums}.interval{color:#777;font-size:.85rem;white-space:nowrap}
 meter{width:6rem;margin-right:.5rem}code{font-size:.85rem;overflow-wrap:anywhere}
@@ -136,7 +137,7 @@ def _saliency(card: Card) -> str:
         f'<figure><img src="{_data_uri(png)}" alt=""><figcaption>{escape(words)}</figcaption></figure>'
         for words, png in card.saliency
     )
-    words = "What in test images, spread over the split, speaks for the surest answer (Grad-CAM by Captum), from "
+    words = "What in test images, spread over the split, speaks for the surest answer (HiResCAM by Captum), from "
     return _paragraph(f"{words}yellow to red; for a detector, for its surest box.") + f'<div class="row">{shown}</div>'
 
 

@@ -1,11 +1,15 @@
-"""Where a model looks: Grad-CAM (Selvaraju et al. 2017, by Captum) on a few images of a split."""
+"""Where a model looks, on a few images of a split: HiResCAM (Draelos and Carin 2020) by Captum.
+
+Gradient times activation, cell by cell. Grad-CAM, which averages the gradient over the whole map first, gives the same
+for a classifier's last map, but puts a detector's heat far from the box that it is asked about.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LayerAttribution, LayerGradientXActivation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -13,7 +17,7 @@ from stages.data.loader import Batch, Samples, normalised
 from stages.models.backbone import Backbone
 from stages.tasks import task as tasks
 
-MIN_CELLS = 4  # a map with fewer cells a side says nothing of where
+MIN_CELLS = 4  # a side of the map that is explained; fewer would say nothing of where
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +45,19 @@ def _explain(task: tasks.Task, model: nn.Module, samples: Samples, index: int) -
     batch: Batch = {key: [value] for key, value in sample.items()} | {"images": normalised(pixels, device, False)}
     with torch.no_grad():
         said = task.explained(model, batch)
-    heat = None if said.score is None else _heat(task, model, batch)
+    heat = None if said.score is None else _heat(task, model, batch, _extent_px(said, pixels))
     return Saliency(sample["key"], said.words, pixels[0].permute(1, 2, 0).numpy(), heat, said.box_xyxy)
 
 
-def _heat(task: tasks.Task, model: nn.Module, batch: Batch) -> NDArray[np.float32]:
+def _extent_px(said: tasks.Explained, pixels: Tensor) -> float:
+    """How far the map has to reach: over the image, or over a box and as much again around it."""
+    if said.box_xyxy is None:
+        return float(min(pixels.shape[-2:]))
+    x1, y1, x2, y2 = said.box_xyxy
+    return 2 * min(x2 - x1, y2 - y1)
+
+
+def _heat(task: tasks.Task, model: nn.Module, batch: Batch, extent_px: float) -> NDArray[np.float32]:
     """The map of one image, [H, W], its largest value 1; all 0 where no cell speaks for the answer."""
 
     def score(images: Tensor) -> Tensor:
@@ -54,14 +66,14 @@ def _heat(task: tasks.Task, model: nn.Module, batch: Batch) -> NDArray[np.float3
         return explained[None]
 
     images = batch["images"]
-    side_px = min(images.shape[-2:])
     backbone: Any = model.backbone
-    cells = LayerGradCam(score, _layer(backbone, side_px)).attribute(images, relu_attributions=True)
-    heat = LayerAttribution.interpolate(cells.detach(), tuple(images.shape[-2:]), "bilinear")[0, 0]
+    channels = LayerGradientXActivation(score, _layer(backbone, extent_px)).attribute(images)
+    cells = channels.detach().sum(1, keepdim=True).relu()
+    heat = LayerAttribution.interpolate(cells, tuple(images.shape[-2:]), "bilinear")[0, 0]
     return (heat / heat.max().clamp(min=1e-12)).cpu().numpy().astype(np.float32)
 
 
-def _layer(backbone: Backbone, side_px: int) -> nn.Module:
-    """The last layer of the coarsest feature map that still has MIN_CELLS cells a side, else of the finest."""
-    fine = [i for i, stride in enumerate(backbone.strides) if side_px / stride >= MIN_CELLS]
+def _layer(backbone: Backbone, extent_px: float) -> nn.Module:
+    """The last layer of the coarsest feature map that still has MIN_CELLS cells in extent_px, else of the finest."""
+    fine = [i for i, stride in enumerate(backbone.strides) if extent_px / stride >= MIN_CELLS]
     return backbone.net.get_submodule(backbone.layout.stages[max(fine, default=0)][-1])
