@@ -66,6 +66,13 @@ def trained_on(stage: str, model_hash: str, lock: Path = Path("dvc.lock")) -> li
     return sorted(set(found))
 
 
+def locked_deps(stage: str) -> dict[str, str]:
+    """Path -> hash of what a stage VERB@KEY read when its outputs were made, as ./dvc.lock notes it."""
+    lock = Path("dvc.lock")
+    stages = YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
+    return {dep["path"]: dep["md5"] for dep in stages.get(stage, {}).get("deps", []) if "md5" in dep}
+
+
 def head_commit() -> str | None:
     """The commit that is checked out; None outside of git or before the first commit."""
     answer = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)

@@ -34,4 +34,6 @@ class ModelParams(Section):
     """The registered model of the task with this name."""
 
     promote: Literal["manual", "auto"] = Field("manual", description="auto: `run` applies the gate after registering")
+    purpose: str = Field("", description="what the model is for, in words; for its card")
+    limits: str = Field("", description="what it is not for, or known not to do, in words; for its card")
     gate: GateParams = Field(default_factory=GateParams)

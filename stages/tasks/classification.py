@@ -18,6 +18,7 @@ from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
 from stages.params.classification import Params
+from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +68,13 @@ class Task:
         """An answer of any version, whose classes may be others, as a prediction for ours."""
         scores = answer["scores"]
         return Prediction(key, np.array([scores.get(name, 0.0) for name in self.classes], np.float32))
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The logit of the likeliest class."""
+        logits = model(batch["images"]).main[0].float()
+        best, target = int(logits.argmax()), batch["target"][0]
+        truth = f", truth {self.classes[target]}" if target >= 0 else ""
+        return Explained(logits[best], f"{self.classes[best]} {float(logits.detach().softmax(0)[best]):.2f}{truth}")
 
     @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:

@@ -16,6 +16,7 @@ from stages.models.backbones import Backbone
 from stages.models.faster_rcnn import FasterRCNN
 from stages.models.folder import write_json
 from stages.params.detection import Params
+from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -95,6 +96,14 @@ class Task:
             np.array([box["score"] for box in boxes], np.float32),
             np.array([self.classes.index(box["label"]) for box in boxes], np.int64),
         )
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The score of the surest box; none where nothing is found."""
+        found = model(batch["images"], _sizes(batch), None)[0]
+        if not len(found["scores"]):
+            return Explained(None, "nothing found")
+        score, label = found["scores"][0], self.classes[int(found["labels"][0]) - 1]
+        return Explained(score, f"{label} {float(score.detach()):.2f}", tuple(found["boxes"][0].tolist()))
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The backbone with a neck and head as they were initialised."""

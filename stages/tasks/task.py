@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from stages.tasks.evaluation import Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a model says of one image, for saliency to explain."""
+
+    score: Tensor | None  # a scalar with a gradient; None where nothing is found
+    words: str
+    box_xyxy: tuple[float, ...] | None = None  # what the score is of, pixels of the model's input
 
 
 class Metric(Protocol):
@@ -66,6 +76,10 @@ class Task(Protocol):
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The model that `before` measures: what the backbone is worth without fine-tuning."""
+        ...
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """What saliency explains of a batch of one image: the surest of what the model says, differentiable."""
         ...
 
     def draw(self, evaluation: "Evaluation", key: str) -> "Image":

@@ -17,6 +17,7 @@ from stages.tracking import store
 CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
 TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
+CARD = "visionline.card"  # where the model card of a version lies
 HERE = Path(__file__).parent
 
 
@@ -125,9 +126,18 @@ def aliases(name: str) -> dict[str, str]:
 
 
 def is_current(name: str) -> bool:
-    """Whether the task's model and report as they lie here are registered and are the challenger."""
+    """Whether the task's model and report as they lie here are registered, with a card, and are the challenger."""
     version = find(name, *contents(name))
-    return version is not None and aliases(name).get(CHALLENGER) == str(version.version)
+    return version is not None and CARD in version.tags and aliases(name).get(CHALLENGER) == str(version.version)
+
+
+def report(name: str, report_hash: str) -> dict[str, Any] | None:
+    """reports/evaluate/NAME.json with this hash, from the run that wrote it; None when no finished run did."""
+    import mlflow
+
+    written = f"attributes.status = 'FINISHED' and tags.`dvc.out.reports/evaluate/{name}.json` = '{report_hash}'"
+    runs = store.client().search_runs([store.experiment_id()], written, max_results=1)
+    return mlflow.artifacts.load_dict(f"{runs[0].info.artifact_uri}/{name}.json") if runs else None
 
 
 def point(name: str, version: str) -> list[str]:
