@@ -16,13 +16,13 @@ def register(key: str) -> None:
     A new version counts only after it was loaded in a process of its own and answered for images of the test split.
     A version without a model card gets one; RuntimeError when it can't be made, which leaves the version as it is.
     """
-    from stages.tracking import registry
+    from stages.tracking import journal, registry
 
     champion = registry.aliases(key).get(registry.CHAMPION)
     hashes = registry.contents(key)
     known = registry.find(key, *hashes)
     version = str(known.version) if known else _new_version(key, hashes)
-    given = registry.point(key, version)
+    given = journal.welcome(key, version)
     state = f"registered as version {version}" if known is None else f"is version {version} already"
     print(f"{key} {state}" + (f", now {' and '.join(given)}" if given else ""), flush=True)
     if known is None or registry.CARD not in known.tags:

@@ -38,6 +38,18 @@ class Entry:
     decision: Mapping[str, Any] = field(default_factory=dict)
 
 
+def welcome(name: str, version: str) -> list[str]:
+    """Make a version the challenger, and the champion too where the name has none; returns the aliases it got."""
+    given = []
+    if registry.aliases(name).get(registry.CHALLENGER) != version:
+        store.client().set_registered_model_alias(name, registry.CHALLENGER, version)
+        given.append(registry.CHALLENGER)
+    if champion(name) is None:
+        move(name, [], "first", version, reason="the first version of this name")
+        given.append(registry.CHAMPION)
+    return given
+
+
 def entries(name: str) -> list[Entry]:
     """The journal of a model, oldest first."""
     found, page = [], None

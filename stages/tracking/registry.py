@@ -140,19 +140,6 @@ def report(name: str, report_hash: str) -> dict[str, Any] | None:
     return mlflow.artifacts.load_dict(f"{runs[0].info.artifact_uri}/{name}.json") if runs else None
 
 
-def point(name: str, version: str) -> list[str]:
-    """Make a version the challenger, and the champion too where the name has none; returns the aliases it got."""
-    from stages.tracking import journal
-
-    given = [CHALLENGER] if aliases(name).get(CHALLENGER) != version else []
-    if given:
-        store.client().set_registered_model_alias(name, CHALLENGER, version)
-    if journal.champion(name) is None:
-        journal.move(name, [], "first", version, reason="the first version of this name")
-        given.append(CHAMPION)
-    return given
-
-
 def log_model(run_id: str, name: str, model_folder: Path, signature: Any) -> str:
     """Log models/TASK as a pyfunc model from code with the code that it needs; returns its address."""
     import mlflow
