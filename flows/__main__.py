@@ -1,7 +1,10 @@
 """The command line `visionline`: each command is one operation of this package."""
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +28,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+@contextmanager
+def _talk_to_stderr(as_json: bool) -> Iterator[None]:
+    """With --json, stdout is for the JSON alone: what stages and processes say meanwhile goes to stderr."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(own, 1)
+        os.close(own)
 
 
 @app.command(epilog="Example: `visionline init bccd`")
@@ -72,7 +92,8 @@ def ingest(
     arguments = [str(here / source), "--format", format]
     options = {"--split": split, "--images": str(here / images) if images else None, "--licence": licence}
     arguments += [word for flag, value in options.items() if value is not None for word in (flag, value)]
-    result = operation.ingest(name, arguments + (["--strict"] if strict else []), task)
+    with _talk_to_stderr(as_json):
+        result = operation.ingest(name, arguments + (["--strict"] if strict else []), task)
     if as_json:
         _print_json(result)
         return
@@ -94,7 +115,8 @@ def run(
     from flows import run as operation
 
     pairs = dict(_pair(text) for text in assignments or [])
-    result = operation.run(only or [], pairs)
+    with _talk_to_stderr(as_json):
+        result = operation.run(only or [], pairs)
     if as_json:
         _print_json(result)
     else:
@@ -145,7 +167,8 @@ def predict(
     project.enter()
     from flows import predict as operation
 
-    answers = operation.predict(model, [here / path for path in inputs])
+    with _talk_to_stderr(as_json):
+        answers = operation.predict(model, [here / path for path in inputs])
     if as_json:
         _print_json(answers)
         return
@@ -166,7 +189,8 @@ def promote(
     project.enter()
     from flows import champion as operation
 
-    decision = operation.promote(name, version, approve, reason, force)
+    with _talk_to_stderr(as_json):
+        decision = operation.promote(name, version, approve, reason, force)
     if as_json:
         _print_json(decision)
     else:
@@ -218,8 +242,8 @@ def reproduce(
     project.enter()
     from flows import reproduce as operation
 
-    talk = Console(stderr=True) if as_json else console
-    certificate = operation.reproduce(model, here / output if output else None, talk)
+    with _talk_to_stderr(as_json):
+        certificate = operation.reproduce(model, here / output if output else None, console)
     if as_json:
         _print_json(certificate)
     else:

@@ -117,10 +117,10 @@ def _needed(worktree: Path, name: str, datasets: list[str]) -> list[str]:
 
 
 def _repeat(worktree: Path, stage: str, settings: Mapping[str, str]) -> None:
-    """Run a stage whatever the run cache holds; it talks to stderr, where --json does not look."""
+    """Run a stage whatever the run cache holds, with its output on this terminal."""
     command = _dvc_command("repro", "--single-item", "--force", "--no-run-cache", "--no-commit", stage)
     done = subprocess.run(
-        command, cwd=worktree, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=sys.stderr,
+        command, cwd=worktree, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
         check=False, preexec_fn=child_of_this_process(),
     )  # fmt: skip
     if done.returncode:
