@@ -1,11 +1,12 @@
 """Clones of the working tree with tiny data, in which the flows run as a user runs them."""
 
+import fcntl
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,9 +188,31 @@ def _move_database(file: Path, before: Path, after: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], str]], tuple[Path, str]]:
+    """Name and builder -> folder and what the builder returned; processes of one test run (-n) share the folders."""
+    together = tmp_path_factory.getbasetemp()
+    together = together.parent if "PYTEST_XDIST_WORKER" in os.environ else together
+
+    def once(name: str, build: Callable[[Path], str]) -> tuple[Path, str]:
+        folder, told = together / name / "project", together / f"{name}.told"
+        with (together / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                told.write_text(build(folder))
+        return folder, told.read_text()
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def bare(built_once: Any) -> Clone:
     """The working tree as it is, in a repository of its own, with tiny parameters and drawn pictures; no data yet."""
-    clone = Clone(tmp_path_factory.mktemp("bare") / "project")
+    return Clone(built_once("bare", _build_bare)[0])
+
+
+def _build_bare(root: Path) -> str:
+    clone = Clone(root)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
         text=True, check=True,
@@ -206,15 +229,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.git("commit", "--quiet", "--message", "start")
     drawn = clone.stage("generate", ".visionline/shapes", *FORMATS, *COUNTS, *SIZES)
     assert drawn.returncode == 0, drawn.stderr
-    return clone
+    return ""
 
 
 @pytest.fixture(scope="session")
-def with_data(bare: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def with_data(bare: Clone, built_once: Any) -> Clone:
     """Three datasets, ingested by the command `generate`; nothing has run."""
-    clone = bare.copy(tmp_path_factory.mktemp("data") / "project")
-    clone.ok("generate")
-    return clone
+    return Clone(built_once("data", lambda root: bare.copy(root).ok("generate"))[0])
 
 
 @dataclass(frozen=True)
@@ -227,11 +248,10 @@ class Ran:
 
 
 @pytest.fixture(scope="session")
-def ran(with_data: Clone, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(with_data: Clone, built_once: Any) -> Ran:
     """The result of a whole `visionline run` with a Prefect server of its own."""
-    clone = with_data.copy(tmp_path_factory.mktemp("ran") / "project")
-    before = clone.git("rev-parse", "HEAD")
-    return Ran(clone, before, clone.ok("run"))
+    folder, printed = built_once("ran", lambda root: with_data.copy(root).ok("run"))
+    return Ran(Clone(folder), with_data.git("rev-parse", "HEAD"), printed)
 
 
 @pytest.fixture
