@@ -119,7 +119,9 @@ def _scored(model: Model, body: bytes, content_type: str) -> Response:
     try:
         scored = invocations(body, content_type, model, model.metadata.get_input_schema())
     except MlflowException as error:
-        raise HTTPException(_status(error), _reason(error)) from None
+        is_undecoded = any(f'"{key}"'.encode() in body[:100] for key in ("inputs", "instances"))
+        hint = " (MLflow decodes base64 in dataframe_split and dataframe_records alone)" if is_undecoded else ""
+        raise HTTPException(_status(error), _reason(error) + hint) from None
     except Exception as error:
         raise HTTPException(400, f"not what MLflow's scoring protocol knows: {_shortened(repr(error))}") from None
     if scored.status != 200:

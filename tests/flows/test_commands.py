@@ -39,6 +39,7 @@ MISTAKES = {
     ("init", "nothing"): "there are: bccd",
     ("accept", "finetune@cells", "--reason", "x"): "no stage 'finetune@cells'",
     ("predict", "patterns", "photo.jpg"): "none registered",
+    ("serve", "patterns"): "none registered",
 }
 
 
