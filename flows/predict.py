@@ -36,6 +36,7 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
     """
     from stages.tracking import answers, registry
 
+    _check(written)
     version = model_at(address)
     files = _files(inputs, written)
     facts = registry.facts(version) if written.pictures or written.coco else {}
@@ -61,25 +62,32 @@ def model_at(address: str) -> Any:
         raise UsageError(str(error)) from None
 
 
+def _check(written: Written) -> None:
+    if written.coco and (written.coco.is_dir() or not written.coco.parent.is_dir()):
+        raise UsageError(f"--coco {written.coco}: must be a file in a folder that exists")
+    if written.pictures and written.pictures.exists() and not written.pictures.is_dir():
+        raise UsageError(f"--out {written.pictures}: must be a folder")
+
+
 def _files(inputs: Sequence[Path], written: Written) -> list[Path]:
-    """Every image once, in the order of the inputs."""
-    found = dict.fromkeys(file for path in inputs for file in _images(path, written.pictures))
-    return list(found)
+    """Every image once, in the order of the inputs; UsageError for an input without any."""
+    files: dict[Path, None] = {}
+    for path in inputs:
+        is_pattern = not path.exists()
+        matches = sorted(glob.glob(str(path), recursive=True)) if is_pattern else [path]  # noqa: PTH207 - absolute
+        found = [file for match in matches for file in _images(Path(match), written.pictures)]
+        if not found:
+            raise UsageError(f"{path}: no such image, and no folder or pattern with images")
+        files |= dict.fromkeys(found)
+    return list(files)
 
 
 def _images(path: Path, drawn: Path | None) -> list[Path]:
-    """The file, the images in a folder (not those drawn there before), or what a pattern names."""
-    if path.is_file():
+    """The file, or the images in a folder but those that were drawn there before."""
+    if not path.is_dir():
         return [path]
-    if path.is_dir():
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        found = [file for file in found if drawn is None or drawn == path or drawn not in file.parents]
-    else:
-        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - an absolute pattern
-        found = [file for match in matches for file in _images(Path(match), drawn)]
-    if not found:
-        raise UsageError(f"{path}: no such image, and no folder or pattern with images")
-    return found
+    found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    return [file for file in found if drawn is None or drawn == path or drawn not in file.parents]
 
 
 @contextmanager

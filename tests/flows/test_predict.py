@@ -104,11 +104,13 @@ def test_files_folders_and_patterns_name_each_image_once(tmp_path: Path) -> None
         return [file.relative_to(tmp_path).as_posix() for file in found]
 
     assert names("a/b/2.PNG", "a") == ["a/b/2.PNG", "a/1.jpg"]
+    (tmp_path / "empty").mkdir()
+    assert names("**") == ["a/1.jpg", "a/b/2.PNG", "c[1]/3.jpg", "drawn/1.png", "a/b/notes.txt"]
     assert names("*/1.*") == ["a/1.jpg", "drawn/1.png"]
     assert names("c[1]", "c[1]/3.jpg") == ["c[1]/3.jpg"]
     assert names(".", drawn=tmp_path / "drawn") == ["a/1.jpg", "a/b/2.PNG", "c[1]/3.jpg"]
     assert names("a/b/notes.txt") == ["a/b/notes.txt"]  # what a person names is tried
-    for nothing in ("a/*.gif", "e", "a/b/*/"):
+    for nothing in ("a/*.gif", "e", "empty"):
         with pytest.raises(UsageError, match="no such image"):
             names(nothing)
 
@@ -119,6 +121,17 @@ def test_pictures_never_replace_images_nor_each_other(tmp_path: Path) -> None:
     assert [place.name for place in places.values()] == ["1.jpg.png", "1.png.png", "2.png"]
     with pytest.raises(UsageError, match="another folder"):
         predict._pictures([tmp_path / "1.png"], tmp_path)
+
+
+def test_where_results_cannot_go_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for written, word in (
+        (predict.Written(coco=tmp_path / "nowhere/found.json"), "--coco"),
+        (predict.Written(coco=tmp_path), "--coco"),
+        (predict.Written(tmp_path / "file"), "--out"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            next(predict.predict("cells", [tmp_path], written))
 
 
 def test_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
