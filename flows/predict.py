@@ -119,7 +119,7 @@ def _exported(
                 process.stdin.close()
             raise WorkError("") from None  # it has told why
         except BaseException:
-            process.kill()  # what is only half done shall not look whole
+            process.terminate()  # what is only half done shall not look whole
             raise
         if process.wait():
             raise WorkError("")

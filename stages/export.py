@@ -6,6 +6,7 @@ The first line has `classes`, `min_score` and perhaps `coco`, the file to write;
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from stages.data.images import decode_rgb
 from stages.params.edit import write_atomically
-from stages.tracking.process import EXPECTED_ERRORS, die_with_parent
+from stages.tracking.process import EXPECTED_ERRORS
 
 SIDES_PX = (640, 1600)  # the long side of a picture: an image that is smaller or larger is scaled
 
@@ -103,7 +104,9 @@ def _image(file: str) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    # Ctrl-C reaches the command too, which then ends this process; what it had begun to write goes with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         export(sys.stdin)
     except EXPECTED_ERRORS as error:

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,23 @@ def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> 
     assert (done.returncode, done.stderr.count("\n"), "broken.jpg: " in done.stderr) == (1, 1, True), done.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["broken.jpg", "found.json"]
     assert (tmp_path / "found.json").read_text() == "old"
+
+
+def test_ended_early_it_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.export"], cwd=ROOT, stdin=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write(lines(coco=str(tmp_path / "found.json")).getvalue())
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def _lines(command: list[str], folder: Path, model_uri: str) -> Iterator[dict[st
     ):  # fmt: skip
         assert process.stdout
         try:
-            yield from map(json.loads, process.stdout)
-        except GeneratorExit:
+            yield from (json.loads(line) for line in process.stdout if line.endswith(b"\n"))
+        except BaseException:  # also that nobody wants more
             process.kill()
             raise
         if process.wait() == -signal.SIGALRM:
