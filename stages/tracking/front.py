@@ -4,11 +4,16 @@
 MLflow's scoring protocol knows (base64 in JSON); FACTS is the JSON that GET /version answers with.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C ends it without a traceback also while it imports and loads; then uvicorn takes over.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import io
 import json
 import logging
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -167,7 +172,6 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def main(model_uri: str, host: str, port: int, max_bytes: int, facts: dict[str, Any]) -> None:
     """Serve until a signal comes."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the model is loaded; then uvicorn listens for it
     try:
         bound = _bound(host, port)
     except OSError as error:
@@ -178,6 +182,7 @@ def main(model_uri: str, host: str, port: int, max_bytes: int, facts: dict[str, 
     except Exception as error:  # whatever the model's own code, or the registry, makes of it
         _end(f"{model_uri} can't be loaded: {error}")
     name, port = f"[{host}]" if ":" in host else host, bound.getsockname()[1]
+    bound.listen()  # whoever reads the next line and calls at once waits for a moment, and is not refused
     print(f"serving {facts['name']} version {facts['version']} on http://{name}:{port}", flush=True)
     config = uvicorn.Config(application(model, facts, max_bytes), log_level="warning", timeout_graceful_shutdown=10)
     uvicorn.Server(config).run(sockets=[bound])
