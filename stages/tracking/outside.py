@@ -1,6 +1,7 @@
 """Scripts of this folder in processes that see no module of this repository: there a model brings its own code."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -24,8 +25,12 @@ def environment() -> dict[str, str]:
 
 
 def become(script: str, *arguments: str) -> NoReturn:
-    """Go on as the script, in this very process: whatever signal ends it, nothing is left behind."""
+    """Go on as the script, in this very process: whatever signal ends it, nothing is left behind.
+
+    Ctrl-C is ignored until the script takes it up again: a Python that is starting answers it with a traceback.
+    """
     settings, words = environment(), command(script, *arguments)
     sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir("/")
     os.execve(words[0], words, settings)  # noqa: S606 - no shell wanted
