@@ -1,6 +1,8 @@
 """Clones of the working tree with tiny data, in which the flows run as a user runs them."""
 
+import csv
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet
 import pytest
 from ruamel.yaml import YAML
 
@@ -278,3 +281,41 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What evaluate wrote in a clone, by the keys of the test images."""
+
+    clone: Clone
+
+    def files(self, task: str) -> dict[str, Path]:
+        """Each test image, in the order in which evaluate saw them."""
+        shapes = self.clone.root / ".visionline/shapes" / {"patterns": "imagefolder", "scenes": "coco"}[task]
+        index = self.clone.root / f"data/shapes-{task}/index"
+        rows = pyarrow.parquet.read_table(index, columns=["key", "source", "split"]).to_pylist()
+        return {
+            row["key"]: shapes / row["source"] for row in sorted(rows, key=lambda r: r["key"]) if row["split"] == "test"
+        }
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Label -> probability, of patterns."""
+        with (self.clone.root / "reports/evaluate/patterns/predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        return {row["key"]: {k: float(v) for k, v in row.items() if k not in ("key", "truth")} for row in rows}
+
+    def boxes(self) -> dict[str, list[tuple[int, float, list[float]]]]:
+        """Category, score and x, y, width, height of each box, of scenes."""
+        folder = self.clone.root / "reports/evaluate/scenes"
+        truth, results = (json.loads((folder / f"{n}.json").read_text()) for n in ("ground_truth", "predictions"))
+        keys = {image["id"]: image["file_name"] for image in truth["images"]}
+        found: dict[str, list[tuple[int, float, list[float]]]] = {key: [] for key in keys.values()}
+        for row in results:
+            found[keys[row["image_id"]]].append((row["category_id"], row["score"], row["bbox"]))
+        return found
+
+
+@pytest.fixture(scope="session")
+def evaluated(ran: Ran) -> Evaluated:
+    """What a whole run left; not to be changed."""
+    return Evaluated(ran.clone)

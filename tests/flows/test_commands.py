@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-COMMANDS = ("init", "generate", "ingest", "run", "status", "accept", "predict", "ui")
+COMMANDS = ("init", "generate", "ingest", "run", "status", "accept", "predict", "serve", "ui")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -39,6 +39,7 @@ MISTAKES = {
     ("init", "nothing"): "there are: bccd",
     ("accept", "finetune@cells", "--reason", "x"): "no stage 'finetune@cells'",
     ("predict", "patterns", "photo.jpg"): "none registered",
+    ("serve", "patterns"): "none registered",
 }
 
 
