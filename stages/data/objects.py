@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.params.edit import write_atomically
 from stages.tracking.process import LOCAL_STATE
 
 PLACES = LOCAL_STATE / "trace" / "places.json"
@@ -35,8 +34,8 @@ def places() -> Places:
     here = str(Path.cwd())  # a repository that was copied holds what was found in the first one
     if PLACES.is_file():
         kept = json.loads(PLACES.read_text(encoding="utf8"))
-        now = {file: _mark(Path(file)) for file in kept["configuration"]}
-        if (kept["repository"], kept["configuration"]) == (here, now):
+        now = {file: _mark(Path(file)) for file in kept.get("configuration", ())}
+        if (kept.get("repository"), kept.get("configuration")) == (here, now):
             return Places(**kept["places"])
     with _repo() as repo:
         found = _places(repo)
@@ -146,16 +145,7 @@ def delete(md5s: Collection[str]) -> dict[str, int]:
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that it is there whole or not at all, also when several processes do."""
+    """Write a file, and its folders, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)
+    path.chmod(mode)
