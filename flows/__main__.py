@@ -153,6 +153,29 @@ def predict(
         console.print(f"{Path(file).name}: {operation.words(answer)}", highlight=False)
 
 
+@app.command(epilog="Example: `visionline trace model:cells@champion --html lineage.html`")
+def trace(
+    what: Annotated[str, typer.Argument(help="model:NAME@ALIAS, data:NAME[@REVISION] or image:PATH-or-SHA256.")],
+    similar: Annotated[
+        int | None, typer.Option(metavar="BITS", help="Of image: also copies whose perceptual hash differs by so much.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the graph.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lineage: what made a model, what was built on data, and who saw an image."""
+    here = Path.cwd()
+    project.enter()
+    from flows import trace as operation
+
+    document = operation.trace(what, here, similar)
+    if page is not None:
+        operation.write_page(document, here / page)
+    if as_json:
+        _print_json(document)
+    else:
+        operation.show(document, console)
+
+
 @app.command(epilog="Example: `visionline ui`")
 def ui(
     stop: Annotated[bool, typer.Option("--stop", help="End the services that were started here.")] = False,

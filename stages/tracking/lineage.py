@@ -163,16 +163,16 @@ def _add_missing(graph: Graph, path: str, digest: str) -> str:
 def _add_products(graph: Graph, records: Records, run: Run) -> None:
     """Add the runs that read what a run wrote, the versions made of it and their aliases."""
     for path, digest in run.outs.items():
-        if path.startswith(MODELS):
-            for reader in records.runs:
-                if any(p.startswith(MODELS) and h == digest for p, h in reader.deps.items()):
-                    is_new = reader.id not in graph.nodes
-                    graph.link(_add_run(graph, reader), run.id, _by(path, digest))
-                    if is_new:
-                        _add_products(graph, records, reader)
         for version in records.versions:
             if digest and digest in (version.model_hash, version.report_hash):
                 _add_version(graph, version, run.id, _by(path, digest))
+        readers = records.runs if path.startswith(MODELS) else ()
+        for reader in readers:
+            if any(p.startswith(MODELS) and h == digest for p, h in reader.deps.items()):
+                is_new = reader.id not in graph.nodes
+                graph.link(_add_run(graph, reader), run.id, _by(path, digest))
+                if is_new:
+                    _add_products(graph, records, reader)
 
 
 def _add_version(graph: Graph, version: ModelVersion, source: str, by: str) -> None:
