@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from flows.project import UsageError, WorkError
-from stages.params.edit import write_atomically
+from stages.params.files import write_atomically
 
 KINDS = ("model", "data", "image")
 STYLES = {
@@ -178,8 +178,7 @@ def image_lines(document: Mapping[str, Any]) -> Iterator[str]:
         places = [name for name in ("working tree", "cache") if row["remains"][name]]
         places += [f"remote {name}" for name in row["remains"]["remotes"]]
         yield f"{row['dataset']}: {row['source']} ({row['split']}{likeness}); sha256 {row['sha256']}"
-        num = len(row["versions"])
-        yield f"  in {num} version{'s' if num != 1 else ''} of the dataset; bytes remain in: {', '.join(places) or 'none of our places'}"
+        yield f"  versions that hold it: {len(row['versions'])}; bytes remain in: {', '.join(places) or 'none'}"
     for artifact in document["artifacts"]:
         yield f"pictures of {artifact['name']} may show it: MLflow run {artifact['run']}"
     yield f"live models that trained on it: {', '.join(document['live']) or 'none'}"

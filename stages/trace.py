@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
     if not file.is_file() and not is_sha256(image):
         raise ValueError(f"image {image}: no such file, and no sha256 (8 to 64 hex digits)")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else image.lower()
-    known, graph, sightings = records.read(), Graph(), []
-    versions = _hashes(known)
+    known, versions = _known()
+    graph, sightings = Graph(), []
     lookups = [Lookup(name, list(hashes)) for name, hashes in versions.items()]
     for lookup in lookups:
         sightings += lookup.find(sha256)
@@ -106,6 +107,18 @@ def _dataset_hash(name: str, revision: str, known: Records, graph: Graph) -> str
     if found is None:
         raise ValueError(f"{revision!r} is no commit with data/{name}.dvc and no hash of a version: {' '.join(hashes)}")
     return found
+
+
+def _known() -> tuple[Records, dict[str, dict[str, history.Version | None]]]:
+    """What MLflow knows, and the versions of all datasets; the arrays are built while MLflow is being asked."""
+    from stages.data.lookup import Lookup
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(records.read)
+        for name, versions in history.all_versions().items():
+            Lookup(name, [version.hash for version in versions])
+        known = asking.result()
+    return known, _hashes(known)
 
 
 def _hashes(known: Records) -> dict[str, dict[str, history.Version | None]]:

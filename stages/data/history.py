@@ -11,7 +11,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.parquet
 
-from stages.data import index, objects
+from stages.data import objects
 
 INDEX, SHARDS = "index/", "shards/"
 _POINTER = re.compile(r"^[-\s]\s+?md5: ([0-9a-f]{32}\.dir)\b", re.MULTILINE)
@@ -120,6 +120,8 @@ def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> pa.Table:
     A sample that two merged branches both added counts once. FileNotFoundError, which names the dataset and what is
     missing, when the version or a part of its index is nowhere.
     """
+    from stages.data import index  # brings Pillow along, which a search for an image does without
+
     wanted = list(dict.fromkeys(["key", *columns]))
     try:
         files = list(index_files(dir_hash).values())

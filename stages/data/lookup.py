@@ -13,13 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stages.data import history, objects
-from stages.data.duplicates import HASH_BITS
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "trace" / "index"
 FORMAT = 1
 FACTS = ("key", "sha256", "split", "labels", "source", "shard")
 MIN_PREFIX, FULL = 8, 64  # hex digits of a sha256
+DIGITS = 16  # hex digits that the arrays keep
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,17 @@ class Lookup:
         file = self.folder / "manifest.json"
         if file.is_file():
             told = json.loads(file.read_text(encoding="utf8"))
-            wanted = [FORMAT, sorted(versions), []]
-            if [told["format"], sorted(told["versions"]), told["unreadable"]] == wanted:
+            is_whole = set(versions) <= told["versions"].keys() and not any(map(_is_back, told["lost"]))
+            if told["format"] == FORMAT and is_whole:
                 return told
         return self._build(versions)
 
     @property
     def unreadable(self) -> list[str]:
-        """Versions whose index is neither in the cache nor in a remote, so that nothing can be said of them."""
+        """Versions whose index is neither in the cache nor in a remote, so that nothing can be said of them.
+
+        They are looked for again once `dvc fetch` has brought what was lost into the cache.
+        """
         return self._told["unreadable"]
 
     def find(self, sha256: str) -> list[Sighting]:
@@ -113,26 +116,33 @@ class Lookup:
         """Read every index file once and write the arrays; the manifest comes last."""
         files: dict[str, int] = {}
         members: dict[str, list[int]] = {}
-        unreadable = []
+        unreadable: list[str] = []
+        lost: set[str] = set()
         for version in versions:
             try:
                 listed = list(history.index_files(version).values())
             except FileNotFoundError:
                 unreadable.append(version)
+                lost.add(version)
+                members[version] = []
                 continue
             members[version] = [files.setdefault(md5, len(files)) for md5 in listed]
-        lost = {files[md5] for md5 in objects.fetch(files)}
-        unreadable += [version for version, held in members.items() if lost.intersection(held)]
-        parts = _hashes([None if number in lost else md5 for md5, number in files.items()])
+        absent = objects.fetch(files)
+        lost |= absent
+        unreadable += [
+            version for version, held in members.items() if {files[md5] for md5 in absent}.intersection(held)
+        ]
+        parts = _hashes([None if md5 in absent else md5 for md5 in files])
         stamp = _stamp([*files, *sorted(versions), str(sorted(lost))])
         self._write_arrays(stamp, parts)
         told = {
             "format": FORMAT,
             "stamp": stamp,
-            "versions": members | {version: [] for version in unreadable if version not in members},
+            "versions": members,
             "files": list(files),
             "starts": np.cumsum([0, *(len(part[0]) for part in parts)])[:-1].tolist(),
             "unreadable": unreadable,
+            "lost": sorted(lost),
         }
         objects.write(self.folder / "manifest.json", json.dumps(told).encode())
         for old in self.folder.glob("*.npy"):
@@ -175,11 +185,19 @@ def _hashes(md5s: Sequence[str | None]) -> list[tuple[NDArray[np.uint64], NDArra
 
 
 def first_64_bits(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """The first 16 of the hex digits of each row as a number."""
-    import pyarrow.compute as pc
+    """The first 16 hex digits of each row (all of one length, none null) as a number; read where Arrow keeps them."""
+    parts = [np.empty(0, np.uint64)]
+    for chunk in filter(len, column.chunks):
+        _, offsets, data = chunk.buffers()
+        starts = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        digits = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]].reshape(len(chunk), -1)[:, :DIGITS]
+        halves = (digits & 15) + 9 * (digits >> 6)  # the ASCII codes of 0-9 are 48-57, those of a-f 97-102
+        parts.append((halves[:, ::2] << 4 | halves[:, 1::2]).view(">u8").ravel().astype(np.uint64))
+    return np.concatenate(parts)
 
-    digits = pc.utf8_slice_codeunits(column, 0, HASH_BITS // 4)
-    return np.frombuffer(bytes.fromhex("".join(digits.to_pylist())), ">u8").astype(np.uint64)
+
+def _is_back(md5: str) -> bool:
+    return objects.cached(md5).is_file()
 
 
 def is_sha256(text: str) -> bool:

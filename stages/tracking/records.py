@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from stages.params.edit import write_atomically
+from stages.data import objects
 from stages.tracking import registry, store
 from stages.tracking.process import LOCAL_STATE
 
@@ -110,8 +110,7 @@ def read() -> Records:
             )
     records = Records(tuple(_runs()), tuple(_versions()))
     if state is not None:
-        KEPT.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(KEPT, json.dumps({"state": f"{FORMAT} {state}", **asdict(records)}).encode())
+        objects.write(KEPT, json.dumps({"state": f"{FORMAT} {state}", **asdict(records)}).encode())
     return records
 
 
