@@ -65,7 +65,8 @@ def _order(rows: list[list[str]], pairs: Sequence[Edge]) -> None:
         neighbours, order = (before, rows[1:]) if sweep % 2 == 0 else (after, rows[-2::-1])
         for row in order:
             places = {node: i - len(r) / 2 for r in rows for i, node in enumerate(r)}
-            row.sort(key=lambda node, near=neighbours, at=places: _mean(near.get(node, ()), at, at[node]))
+            means = {node: _mean(neighbours.get(node, ()), places, places[node]) for node in row}
+            row.sort(key=means.__getitem__)
 
 
 def _mean(neighbours: Sequence[str], places: Mapping[str, float], own: float) -> float:

@@ -127,9 +127,7 @@ def main() -> int:
     memory_mb = max(cold_mb, *(call[2] for call in (*calls, *similar)))
     print(f"{options.rows:,} rows in {options.shards:,} index files; one process after the other, start-up included")
     print(f"first call       {cold_s:6.2f} s   (limit {COLD_S:g} s; {cold_cpu_s:.2f} s of CPU)")
-    print(
-        f"after it         {warm_s:6.2f} s   (limit {WARM_S:g} s; {warm_cpu_s:.2f} s of CPU; median of {options.repeats})"
-    )
+    print(f"after it         {warm_s:6.2f} s   (limit {WARM_S:g} s; {warm_cpu_s:.2f} s of CPU; median)")
     print(f"with --similar 6 {similar_s:6.2f} s   (limit {WARM_S:g} s; {similar_cpu_s:.2f} s of CPU; median)")
     print(f"memory           {memory_mb:6.0f} MB  (limit {MEMORY_MB} MB)")
     return int(cold_s > COLD_S or max(warm_s, similar_s) > WARM_S or memory_mb > MEMORY_MB)
