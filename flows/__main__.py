@@ -1,7 +1,10 @@
 """The command line `visionline`: each command is one operation of this package."""
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +28,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+@contextmanager
+def _talk_to_stderr(as_json: bool) -> Iterator[None]:
+    """With --json, stdout is for the JSON alone: what stages and processes say meanwhile goes to stderr."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(own, 1)
+        os.close(own)
 
 
 @app.command(epilog="Example: `visionline init bccd`")
@@ -72,7 +92,8 @@ def ingest(
     arguments = [str(here / source), "--format", format]
     options = {"--split": split, "--images": str(here / images) if images else None, "--licence": licence}
     arguments += [word for flag, value in options.items() if value is not None for word in (flag, value)]
-    result = operation.ingest(name, arguments + (["--strict"] if strict else []), task)
+    with _talk_to_stderr(as_json):
+        result = operation.ingest(name, arguments + (["--strict"] if strict else []), task)
     if as_json:
         _print_json(result)
         return
@@ -94,7 +115,8 @@ def run(
     from flows import run as operation
 
     pairs = dict(_pair(text) for text in assignments or [])
-    result = operation.run(only or [], pairs)
+    with _talk_to_stderr(as_json):
+        result = operation.run(only or [], pairs)
     if as_json:
         _print_json(result)
     else:
@@ -145,7 +167,8 @@ def predict(
     project.enter()
     from flows import predict as operation
 
-    answers = operation.predict(model, [here / path for path in inputs])
+    with _talk_to_stderr(as_json):
+        answers = operation.predict(model, [here / path for path in inputs])
     if as_json:
         _print_json(answers)
         return
@@ -174,6 +197,82 @@ def trace(
         _print_json(document)
     else:
         operation.show(document, console)
+
+
+@app.command(epilog="Example: `visionline promote cells --approve ada --reason 'looked at the worst pictures'`")
+def promote(
+    name: Annotated[str, typer.Argument(help="A task of params.yaml.")],
+    version: Annotated[str | None, typer.Option(help="The version to promote; without it: the challenger.")] = None,
+    approve: Annotated[str | None, typer.Option(metavar="WHO", help="Who agrees, where the gate asks for it.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Whatever the rules say; recorded as such.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the challenger the champion, if it passes the gate on a test set that neither model trained on."""
+    project.enter()
+    from flows import champion as operation
+
+    with _talk_to_stderr(as_json):
+        decision = operation.promote(name, version, approve, reason, force)
+    if as_json:
+        _print_json(decision)
+    else:
+        operation.show_decision(decision, console)
+
+
+@app.command(epilog="Example: `visionline rollback cells --reason 'misses small cells'`")
+def rollback(
+    name: Annotated[str, typer.Argument(help="A task of params.yaml.")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Return to the champion before this one."""
+    project.enter()
+    from flows import champion as operation
+
+    result = operation.rollback(name, reason)
+    if as_json:
+        _print_json(result)
+    else:
+        console.print(f"version {result['champion']} is the champion of {name} again, instead of {result['previous']}")
+
+
+@app.command(epilog="Example: `visionline history cells --at 2026-05-01`")
+def history(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    at: Annotated[str | None, typer.Option(help="Only who was champion then; a date is its end, UTC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who was champion when, and by what decision."""
+    project.enter()
+    from flows import champion as operation
+
+    written = operation.history(name, at)
+    if as_json:
+        _print_json(written)
+    else:
+        operation.show_history(name, written, console)
+
+
+@app.command(epilog="Example: `visionline reproduce cells@champion`")
+def reproduce(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    output: Annotated[Path | None, typer.Option(help="Also write the certificate into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a registered version again from its version alone, and certify that it comes out the same."""
+    here = Path.cwd()
+    project.enter()
+    from flows import reproduce as operation
+
+    with _talk_to_stderr(as_json):
+        certificate = operation.reproduce(model, here / output if output else None, console)
+    if as_json:
+        _print_json(certificate)
+    else:
+        operation.show(certificate, console)
+    if certificate["verdict"] == "different":
+        raise WorkError(f"{model} did not come out the same: {certificate['reason']}")
 
 
 @app.command(epilog="Example: `visionline ui`")

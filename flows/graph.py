@@ -83,6 +83,26 @@ def restore_missing() -> None:
             repo.checkout(targets=missing, allow_missing=True, force=False)
 
 
+def storage() -> tuple[str, dict[str, str]]:
+    """The cache's folder, and name -> address of each remote; addresses on this machine are absolute."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        urls = {name: str(settings["url"]) for name, settings in repo.config["remote"].items()}
+        return str(Path(repo.cache.local.path).parents[1]), {n: _absolute(repo, n, url) for n, url in urls.items()}
+
+
+def _absolute(repo: Any, name: str, url: str) -> str:
+    return url if "://" in url else str(repo.cloud.get_remote(name).path)
+
+
+def pointer_hash(pointer: Path) -> str | None:
+    """DVC's hash in a pointer file; None when there is no such file."""
+    from dvc.utils.serialize import load_yaml
+
+    return str(load_yaml(pointer)["outs"][0]["md5"]) if pointer.is_file() else None
+
+
 def _read(repo: Any) -> Graph:
     import networkx
 

@@ -138,7 +138,7 @@ def _summary(node: Mapping[str, Any]) -> str:
     if kind == "run":
         return f"{facts['started'][:16].replace('T', ' ')}, {facts['seconds']:g} s"
     if kind == "version":
-        return ", ".join(entry["alias"] for entry in facts["aliases"]) or "no alias"
+        return ", ".join(facts["aliases"]) or "no alias"
     if kind == "dataset":
         counts = ", ".join(f"{split} {count:,}" for split, count in (facts.get("samples") or {}).items())
         return f"{facts['hash'][:8]}: {counts}" if counts else f"version {facts['hash'][:8]}"

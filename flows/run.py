@@ -38,11 +38,13 @@ def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
         stale = graph.stale()
         stale += _unregistered(graph, stale)
         outcomes = _work(graph, stale, params.cpu_threads) if stale else []
+    promoted = _promote([name for name in params.tasks if not only or name in only]) if stale else []
     ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
     return {
         "tasks": [_row(name) for name in params.tasks if not only or name in only],
         "ran": ran,
         "stale": stale,
+        "promotion": promoted,
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -116,6 +118,12 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
         runs.end_pipeline(parent, succeeded, {"stages": stale})
 
 
+def _promote(tasks: list[str]) -> list[str]:
+    from flows import champion
+
+    return champion.promote_where_automatic(tasks)
+
+
 def _row(task: str) -> dict[str, Any]:
     """A task's line of the result table, from its report and the registry."""
     from stages.tracking import registry
@@ -173,6 +181,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     for row in result["tasks"]:
         for finding in row.get("findings", []):
             console.print(f"{row['task']}: {finding}", highlight=False)
+    for line in result["promotion"]:
+        console.print(line, highlight=False)
     if not result["stale"]:
         console.print("Everything is up to date: nothing ran, nothing was registered.")
     else:

@@ -115,8 +115,8 @@ def _label(node: Mapping[str, Any], by: str) -> str:
 def _facts(node: Mapping[str, Any]) -> Iterator[str]:
     facts = node["facts"]
     if node["kind"] == "version":
-        aliases = ", ".join(entry["alias"] for entry in facts["aliases"]) or "no alias"
-        yield f"{aliases}; registered {facts['registered']}, snapshot commit {facts['snapshot commit'][:12] or 'none'}"
+        yield f"registered {facts['registered']}, snapshot commit {facts['snapshot commit'][:12] or 'none'}"
+        yield from (f"{_period(period)}" for period in facts["held"])
     if node["kind"] == "run":
         lock, flow_run = facts["environment lock"][:12], facts["Prefect flow run"]
         yield f"{facts['started']}, {facts['seconds']} s, MLflow run {facts['MLflow run']}, Prefect flow run {flow_run}"
@@ -126,6 +126,13 @@ def _facts(node: Mapping[str, Any]) -> Iterator[str]:
         samples = ", ".join(f"{split} {count}" for split, count in (facts.get("samples") or {}).items())
         yield "; ".join(filter(None, [samples, f"commit {(facts.get('commit') or 'unknown')[:12]}", facts["hash"]]))
         yield _validation(facts.get("validation"))
+
+
+def _period(period: Mapping[str, Any]) -> str:
+    """An alias that a version holds or held, and when."""
+    since = f" from {period['from'][:19]}" if period["from"] else ""
+    until = f" until {period['until'][:19]}" if period["until"] else " till now" if since else " now"
+    return period["alias"] + since + until + (f", by {period['by']} of {period['who']}" if "by" in period else "")
 
 
 def _parameters(parameters: Mapping[str, str]) -> str:
@@ -180,5 +187,5 @@ def image_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{row['dataset']}: {row['source']} ({row['split']}{likeness}); sha256 {row['sha256']}"
         yield f"  versions that hold it: {len(row['versions'])}; bytes remain in: {', '.join(places) or 'none'}"
     for artifact in document["artifacts"]:
-        yield f"pictures of {artifact['name']} may show it: MLflow run {artifact['run']}"
+        yield f"artifacts of {artifact['name']} may show it: {', '.join(artifact['files'])} of run {artifact['run']}"
     yield f"live models that trained on it: {', '.join(document['live']) or 'none'}"

@@ -14,15 +14,31 @@ def register(key: str) -> None:
     """Point `challenger` at the version that holds models/KEY, which is registered first when there is none.
 
     A new version counts only after it was loaded in a process of its own and answered for images of the test split.
+    A version without a model card gets one; RuntimeError when it can't be made, which leaves the version as it is.
     """
-    from stages.tracking import registry
+    from stages.tracking import journal, registry
 
+    champion = registry.aliases(key).get(registry.CHAMPION)
     hashes = registry.contents(key)
     known = registry.find(key, *hashes)
     version = str(known.version) if known else _new_version(key, hashes)
-    given = registry.point(key, version)
+    given = journal.welcome(key, version)
     state = f"registered as version {version}" if known is None else f"is version {version} already"
-    print(f"{key} {state}" + (f", now {' and '.join(given)}" if given else ""))
+    print(f"{key} {state}" + (f", now {' and '.join(given)}" if given else ""), flush=True)
+    if known is None or registry.CARD not in known.tags:
+        _add_card(key, version, champion)
+
+
+def _add_card(key: str, version: str, champion: str | None) -> None:
+    from stages.tracking import card
+
+    try:
+        print(f"model card: {card.add(key, version, champion)}")
+    except Exception as error:  # whatever it is, the version stands
+        raise RuntimeError(
+            f"version {version} is registered, but its model card can't be made: {type(error).__name__}: {error}; "
+            "the next run tries again"
+        ) from error
 
 
 def _new_version(key: str, hashes: tuple[str, str]) -> str:
@@ -42,7 +58,8 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
             Schema([ColSpec(DataType.binary, "image")]), Schema([ColSpec(DataType.string, "answer")])
         )
         address = registry.log_model(run.run_id, key, Path("models") / key, signature)
-        stored = StoredImages(Dataset(Path("data") / params.dataset), "test")
+        dataset = Dataset(Path("data") / params.dataset)
+        stored = StoredImages(dataset, "test")
         images = [stored.image(i).data for i in range(min(NUM_TRIAL_IMAGES, len(stored)))]
         answers = registry.answers(address, images)
         if len(answers) != len(images):
@@ -54,6 +71,8 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
             registry.REPORT_HASH: hashes[1],
             "visionline.dataset": params.dataset,
             "visionline.dataset_hash": pointers.pointer_hash(Path("data") / f"{params.dataset}.dvc") or "",
+            registry.TEST_SET: dataset.split_hash("test"),
+            registry.TRAINED_ON: json.dumps(pointers.trained_on(f"finetune@{key}", hashes[0])),
             main: f"{metrics['after'][main]:.4f}",
             "git.commit": run.commit,
         }

@@ -14,10 +14,11 @@ from stages.data import history, recall
 from stages.tracking import lineage, records
 from stages.tracking.lineage import Graph, Node
 from stages.tracking.records import ModelVersion, Records
-from stages.tracking.registry import CHAMPION
+from stages.tracking.registry import CARD, CHAMPION
 
 ROLES = {"train": "trained on", "val": "validated on", "test": "measured on"}
 SHEETS = ("pictures/worst.png", "pictures/random.png")  # artifacts of evaluate that show test images
+CARD_FILE = "card/card.html"
 
 
 def trace_model(address: str) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
     found = [_sighting(graph, root, sighting, versions[sighting.dataset]) for sighting in sightings]
     models = _models(graph, known, sightings)
     live = sorted({name for model in models if "trained on" in model["roles"] for name in model["live"]})
-    told = {"sightings": found, "models": models, "live": live, "artifacts": _artifacts(known, sightings)}
+    tested = {(s.dataset, digest) for s in sightings if s.split == "test" for digest in s.versions}
+    told = {"sightings": found, "models": models, "live": live, "artifacts": artifacts(known, tested)}
     return {"root": root, "direction": "uses", "sha256": sha256, **told, **graph.document()}
 
 
@@ -224,11 +226,19 @@ def _models(graph: Graph, known: Records, sightings: Iterable[Any]) -> list[dict
     return found
 
 
-def _artifacts(known: Records, sightings: Iterable[Any]) -> list[dict[str, Any]]:
-    """Runs of evaluate whose pictures may show the image: they draw some of the test images."""
-    shown = {(s.dataset, digest) for s in sightings if s.split == "test" for digest in s.versions}
-    runs = [run for run in known.runs if run.stage == "evaluate" and shown.intersection(run.data.items())]
-    return [{"run": run.id, "name": run.name, "address": run.artifacts, "may show it": list(SHEETS)} for run in runs]
+def artifacts(known: Records, versions: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Artifacts of MLflow that may show test images of dataset versions (name, hash): pictures of runs, model cards."""
+    shown = set(versions)
+    found = [
+        {"run": run.id, "name": run.name, "address": run.artifacts, "files": list(SHEETS)}
+        for run in known.runs
+        if run.stage == "evaluate" and shown.intersection(run.data.items())
+    ]
+    return found + [
+        {"run": version.run_id, "name": f"{version.name} {version.number}", "address": "", "files": [CARD_FILE]}
+        for version in known.versions
+        if CARD in version.tags and (version.dataset, version.dataset_hash) in shown
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ STAGES = ["validate", "pretrain", "finetune", "evaluate", "register"]
 RANKS = {"params": 0, "models": 1, "losses": 1, "metrics": 1, "pictures": 1}
 RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking"), 2)
 DOORS = {
+    "captum": ("stages/tasks/saliency.py",),
     "prefect": ("flows/",),
     "dvc": ("flows/", "stages/data/pointers.py", "stages/data/objects.py"),
     "mlflow": ("stages/tracking/", "stages/register.py"),

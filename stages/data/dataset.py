@@ -1,5 +1,6 @@
 """A dataset on disk: what dataset.yaml says of it, its index as a table, and any image by one read."""
 
+import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -150,6 +151,14 @@ class Dataset:
             is_repeat = pc.equal(table["key"].slice(1), table["key"].slice(0, len(table) - 1))
             table = table.filter(pa.chunked_array([[True], *pc.invert(is_repeat).chunks]))
         return table.select(wanted)
+
+    def split_hash(self, split: str) -> str:
+        """What pins a split: 16 hex over keys, images and annotations, whatever the shards; '' when it is empty."""
+        table = self.table(split, ["key", "sha256", "annotation_hash"])
+        if not len(table):
+            return ""
+        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        return hashlib.sha256("\n".join(map(" ".join, rows)).encode()).hexdigest()[:16]
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """The bytes of an image, by one positioned read at the place that its row gives."""

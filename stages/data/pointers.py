@@ -44,6 +44,35 @@ def pointer_hash(pointer: Path) -> str | None:
     return str(YAML(typ="safe").load(pointer)["outs"][0]["md5"])
 
 
+def trained_on(stage: str, model_hash: str, lock: Path = Path("dvc.lock")) -> list[tuple[str, str]] | None:
+    """Dataset and hash of all that the model of a stage (finetune@cells) learned from, through its backbone too.
+
+    As dvc.lock tells; None when the model with this hash is not the one that it tells of.
+    """
+    stages = YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
+    entry = stages.get(stage)
+    if entry is None or model_hash not in [out["md5"] for out in entry["outs"]]:
+        return None
+    found: list[tuple[str, str]] = []
+    for dep in entry["deps"]:
+        group, _, name = dep["path"].partition("/")
+        if group == "data" and "/" not in name:
+            found.append((name, dep["md5"]))
+        elif group == "models":
+            deeper = trained_on(f"pretrain@{name}", dep["md5"], lock)
+            if deeper is None:
+                return None
+            found += deeper
+    return sorted(set(found))
+
+
+def locked_deps(stage: str) -> dict[str, str]:
+    """Path -> hash of what a stage VERB@KEY read when its outputs were made, as ./dvc.lock notes it."""
+    lock = Path("dvc.lock")
+    stages = YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
+    return {dep["path"]: dep["md5"] for dep in stages.get(stage, {}).get("deps", []) if "md5" in dep}
+
+
 def head_commit() -> str | None:
     """The commit that is checked out; None outside of git or before the first commit."""
     answer = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)

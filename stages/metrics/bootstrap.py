@@ -65,14 +65,14 @@ def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[NDA
 def interval(values: NDArray[Any], resamples: int, confidence: float, seed: int) -> Interval:
     """The mean of per-image values [N] with its interval."""
     metric = ResampledMean(tuple(str(i) for i in range(len(values))), {"mean": values})
-    return _interval(_value(metric)["mean"], _distributions({"": metric}, resamples, seed)[""]["mean"], confidence)
+    return _interval(value_of(metric)["mean"], distributions({"": metric}, resamples, seed)[""]["mean"], confidence)
 
 
 def paired_difference(
     metric_a: ResampledMetric, metric_b: ResampledMetric, resamples: int, confidence: float, seed: int
 ) -> dict[str, Difference]:
     """a - b by metric name, both measured on the same resamples; ValueError when their images differ."""
-    samples = _distributions({"a": metric_a, "b": metric_b}, resamples, seed)
+    samples = distributions({"a": metric_a, "b": metric_b}, resamples, seed)
     return _differences(metric_a, metric_b, samples["a"], samples["b"], confidence)
 
 
@@ -84,9 +84,9 @@ def compare(
     {"after": {"ap": {value, low, high}}, ..., "differences": {"after-before": {"ap": {value, low, high, p}}, ...}}
     Every report sees the same resamples. ValueError when the reports' images differ.
     """
-    samples = _distributions(reports, resamples, seed)
+    samples = distributions(reports, resamples, seed)
     result: dict[str, Any] = {
-        name: {m: asdict(_interval(v, samples[name][m], confidence)) for m, v in _value(report).items()}
+        name: {m: asdict(_interval(v, samples[name][m], confidence)) for m, v in value_of(report).items()}
         for name, report in reports.items()
     }
     result["differences"] = {
@@ -102,12 +102,13 @@ def compare(
     return result
 
 
-def _value(metric: ResampledMetric) -> dict[str, float]:
+def value_of(metric: ResampledMetric) -> dict[str, float]:
+    """The metric's values by name with each image counted once."""
     ones = np.ones((1, len(metric.keys)), dtype=np.int64)
     return {name: float(values[0]) for name, values in metric.resample(ones).items()}
 
 
-def _distributions(
+def distributions(
     reports: Mapping[str, ResampledMetric], resamples: int, seed: int
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Values [R] by report and metric name, every report on the same resamples."""
@@ -131,7 +132,7 @@ def _differences(
     samples_b: Mapping[str, NDArray[np.float64]],
     confidence: float,
 ) -> dict[str, Difference]:
-    values_a, values_b = _value(a), _value(b)
+    values_a, values_b = value_of(a), value_of(b)
     result = {}
     for name in values_a:
         samples = samples_a[name] - samples_b[name]

@@ -1,6 +1,6 @@
 """How well images are classified: accuracy, per-class precision and recall, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,19 @@ class ClassificationMetric:
         targets, probabilities = self._arrays()
         ranks = _rank_of_truth(probabilities, targets)
         return ResampledMean(tuple(sorted(self.samples)), {"top1": ranks < 1, "top5": ranks < 5})
+
+    def part(self, keys: Iterable[str]) -> "ClassificationMetric":
+        """The state of some of the images."""
+        part = ClassificationMetric(self.class_names)
+        part.samples = {key: self.samples[key] for key in keys}
+        return part
+
+    def by_class(self) -> dict[str, ResampledMean]:
+        """What resampled() gives, over the images of each class that the truth has: top1 is then the recall."""
+        keys: dict[int, list[str]] = {}
+        for key, (_, target) in self.samples.items():
+            keys.setdefault(target, []).append(key)
+        return {self.class_names[number]: self.part(keys[number]).resampled() for number in sorted(keys)}
 
     def _check(self, prediction: Prediction, target: int) -> None:
         C, key = len(self.class_names), prediction.key

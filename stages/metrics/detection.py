@@ -1,6 +1,6 @@
 """How well objects are found: COCO's numbers, per-class AP, and what a score threshold gives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,18 @@ class DetectionMetric:
     def resampled(self) -> ResampledAP:
         """ap and ap50 for bootstrap resamples of the images."""
         return ResampledAP(tuple(sorted(self.samples)), self._evaluate().matches)
+
+    def part(self, keys: Iterable[str]) -> "DetectionMetric":
+        """The state of some of the images."""
+        part = DetectionMetric(self.class_names, self.score_threshold)
+        part.samples = {key: self.samples[key] for key in keys}
+        return part
+
+    def by_class(self) -> dict[str, ResampledAP]:
+        """What resampled() gives, for each class that the truth has."""
+        keys, matches = tuple(sorted(self.samples)), self._evaluate().matches
+        named = zip(self.class_names, matches, strict=True)
+        return {name: ResampledAP(keys, [found]) for name, found in named if found.num_truth.sum()}
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO dataset; image ids are places in the sorted keys, from 1."""

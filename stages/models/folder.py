@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from stages.models import backbones
@@ -46,6 +48,18 @@ def facts(folder: Path) -> dict[str, Any]:
 def history(folder: Path) -> list[dict[str, float]]:
     """history.json of a folder: losses, learning rate or metrics by step."""
     return json.loads((folder / HISTORY).read_text(encoding="utf8"))
+
+
+def differing_tensors(first: Path, second: Path) -> dict[str, float]:
+    """Tensor -> largest absolute difference, for those of two weight files that differ; infinite where shapes do."""
+    a, b = load_file(first), load_file(second)
+    found = {}
+    for name in sorted(a.keys() | b.keys()):
+        if name not in a or name not in b or a[name].shape != b[name].shape:
+            found[name] = float("inf")
+        elif not torch.equal(a[name], b[name]):
+            found[name] = float((a[name].double() - b[name].double()).abs().max())
+    return found
 
 
 def read_backbone(folder: Path, with_weights: bool = True) -> Backbone:

@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.params.backbone import BackboneParams, modules_of
 from stages.params.dataset import DatasetParams
+from stages.params.model import ModelParams
 from stages.params.section import Name, Section
 from stages.params.task import TaskParams
 
@@ -44,6 +45,7 @@ class Params(Section):
     datasets: dict[Name, DatasetParams]
     backbones: dict[Name, BackboneParams]
     tasks: dict[Name, Task]
+    models: dict[Name, ModelParams] = Field(default_factory=dict, description="what becomes of a task's versions")
 
 
 # Group, key of its entries, group that holds what the key names.
@@ -93,6 +95,11 @@ def _wrong_names(content: Mapping[str, Any]) -> list[str]:
         for name, entry in there.get(group, {}).items()
         if isinstance(entry, Mapping) and key in entry and entry[key] not in [*there.get(target, ())]
     ]
+    wrong += [
+        f"models.{name}: no task {name!r}; there are: {_listed(there.get('tasks', ()))}"
+        for name in there.get("models", {})
+        if name not in there.get("tasks", ())
+    ]
     both = [name for name in there.get("tasks", ()) if name in there.get("backbones", ())]
     return wrong + [f"tasks.{name}: a backbone has this name too" for name in both]
 
@@ -119,6 +126,12 @@ def task_params(name: str) -> TaskParams:
 def task_section(content: Mapping[str, Any], where: str = "model.json") -> TaskParams:
     """A task's section that lies elsewhere, such as in a model's own folder."""
     return _validated(Task, content, where)
+
+
+def model_params(name: str) -> ModelParams:
+    """What ./params.yaml says of a task's registered versions; the defaults where it says nothing."""
+    entry: ModelParams = _validated(ModelParams, (read().get("models") or {}).get(name, {}), f"models.{name}")
+    return entry
 
 
 def seed() -> int:

@@ -1,7 +1,7 @@
 """Image classification: one label an image."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
 from stages.params.classification import Params
+from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,6 +63,18 @@ class Task:
         order = np.argsort(-prediction.probabilities, kind="stable")
         scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
         return {"label": self.classes[order[0]], "score": float(prediction.probabilities[order[0]]), "scores": scores}
+
+    def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
+        """An answer of any version, whose classes may be others, as a prediction for ours."""
+        scores = answer["scores"]
+        return Prediction(key, np.array([scores.get(name, 0.0) for name in self.classes], np.float32))
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The logit of the likeliest class."""
+        logits = model(batch["images"]).main[0].float()
+        best, target = int(logits.argmax()), batch["target"][0]
+        truth = f", truth {self.classes[target]}" if target >= 0 else ""
+        return Explained(logits[best], f"{self.classes[best]} {float(logits.detach().softmax(0)[best]):.2f}{truth}")
 
     @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:

@@ -1,9 +1,10 @@
 """Object detection: labelled boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from stages.models.backbones import Backbone
 from stages.models.faster_rcnn import FasterRCNN
 from stages.models.folder import write_json
 from stages.params.detection import Params
+from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,6 +86,24 @@ class Task:
                 for label, score, box in rows
             ]
         }
+
+    def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
+        """An answer of any version, whose classes may be others, as a prediction for ours."""
+        boxes = [box for box in answer["boxes"] if box["label"] in self.classes]
+        return Prediction(
+            key,
+            np.array([box["box_xyxy"] for box in boxes], np.float32).reshape(-1, 4),
+            np.array([box["score"] for box in boxes], np.float32),
+            np.array([self.classes.index(box["label"]) for box in boxes], np.int64),
+        )
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The score of the surest box; none where nothing is found."""
+        found = model(batch["images"], _sizes(batch), None)[0]
+        if not len(found["scores"]):
+            return Explained(None, "nothing found")
+        score, label = found["scores"][0], self.classes[int(found["labels"][0]) - 1]
+        return Explained(score, f"{label} {float(score.detach()):.2f}", tuple(found["boxes"][0].tolist()))
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The backbone with a neck and head as they were initialised."""

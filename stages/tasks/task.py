@@ -1,7 +1,8 @@
 """The contract of a task: what the stages and the loop ask of it, and nothing else."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from stages.tasks.evaluation import Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a model says of one image, for saliency to explain."""
+
+    score: Tensor | None  # a scalar with a gradient; None where nothing is found
+    words: str
+    box_xyxy: tuple[float, ...] | None = None  # what the score is of, pixels of the model's input
 
 
 class Metric(Protocol):
@@ -60,8 +70,16 @@ class Task(Protocol):
         """A prediction as plain JSON with class names, as `predict` prints it and the server sends it."""
         ...
 
+    def prediction(self, key: str, answer: Mapping[str, Any]) -> Any:
+        """An answer as a prediction again: how versions with other code and classes are measured on one test set."""
+        ...
+
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The model that `before` measures: what the backbone is worth without fine-tuning."""
+        ...
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """What saliency explains of a batch of one image: the surest of what the model says, differentiable."""
         ...
 
     def draw(self, evaluation: "Evaluation", key: str) -> "Image":

@@ -1,10 +1,12 @@
 """Who descends from whom: aliases, model versions, runs and dataset versions, tied by the hashes of their contents."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stages.tracking.records import REPRODUCTION, ModelVersion, Records, Run
+from stages.tracking.registry import TRAINED_ON
 
 ALIAS, VERSION, RUN, DATASET, MISSING = "alias", "version", "run", "dataset", "missing"
 MODELS, DATA, EVALUATIONS = "models/", "data/", "reports/evaluate/"
@@ -90,8 +92,12 @@ def descendants(records: Records, dataset: str, digest: str) -> Graph:
 def trained_on(records: Records, version: ModelVersion) -> list[TrainedOn]:
     """Each dataset version that formed the weights of a model version, by any of the runs that made these weights."""
     found = dict.fromkeys(_trained_on(records, version.model_hash, ""))
-    if version.dataset and not any(entry.via == "" for entry in found):
-        found[TrainedOn(version.dataset, version.dataset_hash, "")] = None
+    known = {(entry.dataset, entry.hash) for entry in found}
+    # The version's own tags outlive its runs.
+    noted = json.loads(version.tags.get(TRAINED_ON) or "[]") or [(version.dataset, version.dataset_hash)]
+    for dataset, digest in noted:
+        if dataset and (dataset, digest) not in known:
+            found[TrainedOn(dataset, digest, "" if dataset == version.dataset else "its backbone")] = None
     return list(found)
 
 
@@ -113,11 +119,6 @@ def maker(records: Records, digest: str, before: str) -> Run | None:
     """The run whose contents were used at a time: the newest that began before it, else the newest."""
     found = makers(records, digest)
     return max(found, key=lambda run: (run.started <= before, run.started), default=None)
-
-
-def held(version: ModelVersion) -> list[dict[str, Any]]:
-    """Which aliases a version holds; MLflow keeps no history of them."""
-    return [{"alias": alias, "until": None} for alias in version.aliases]
 
 
 def _add_source(graph: Graph, records: Records, made: str, path: str, digest: str, before: str) -> None:
@@ -188,7 +189,8 @@ def version_node(version: ModelVersion) -> Node:
     facts = {
         "registered": version.created,
         "status": version.status,
-        "aliases": held(version),
+        "aliases": list(version.aliases),
+        "held": list(version.held),
         "snapshot commit": version.commit,
         "model": version.model_hash,
         "report": version.report_hash,

@@ -33,9 +33,14 @@ def child_of_this_process() -> Callable[[], None]:
 
 
 def limit_threads(cpu_threads: int) -> None:
-    """Settings that OpenMP reads when torch is loaded: idle threads sleep instead of spinning on another's core."""
-    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    os.environ |= {name: str(cpu_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    """Give this process, and those that it starts, these settings before torch is loaded."""
+    os.environ |= thread_settings(cpu_threads)
+
+
+def thread_settings(cpu_threads: int) -> dict[str, str]:
+    """What OpenMP reads when torch is loaded: idle threads sleep instead of spinning on another's core."""
+    number = {name: str(cpu_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **number}
 
 
 @contextmanager

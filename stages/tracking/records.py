@@ -1,17 +1,17 @@
 """What MLflow knows of runs and model versions, as plain records that are kept while its database stays the same."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from stages.data import objects
-from stages.tracking import registry, store
+from stages.tracking import journal, registry, store
 from stages.tracking.process import LOCAL_STATE
 
 KEPT = LOCAL_STATE / "trace" / "records.json"
-FORMAT = 1  # of the kept file
+FORMAT = 2  # of the kept file
 DEP, OUT = "dvc.dep.", "dvc.out."
 CODE = "stages/"  # deps that the commit tells of already
 REPRODUCTION = "visionline.reproduction"  # a run that made again what another had made
@@ -68,6 +68,7 @@ class ModelVersion:
     commit: str
     tags: dict[str, str]
     aliases: tuple[str, ...]
+    held: tuple[dict[str, Any], ...]  # alias, from, until: what the journal says, then the aliases it says nothing of
 
     @property
     def page(self) -> str:
@@ -106,7 +107,10 @@ def read() -> Records:
         if kept["state"] == f"{FORMAT} {state}":
             return Records(
                 tuple(Run(**run) for run in kept["runs"]),
-                tuple(ModelVersion(**{**v, "aliases": tuple(v["aliases"])}) for v in kept["versions"]),
+                tuple(
+                    ModelVersion(**{**v, "aliases": tuple(v["aliases"]), "held": tuple(v["held"])})
+                    for v in kept["versions"]
+                ),
             )
     records = Records(tuple(_runs()), tuple(_versions()))
     if state is not None:
@@ -160,12 +164,23 @@ def _versions() -> Iterator[ModelVersion]:
         # A search answers without aliases.
         aliases = registry.aliases(model.name)
         found = store.client().search_model_versions(f"name = '{model.name}'", max_results=PAGE)
+        written = journal.entries(model.name)
         for version in sorted(found, key=lambda v: int(v.version)):
             held = sorted(alias for alias, number in aliases.items() if number == str(version.version))
-            yield _version(version, tuple(held))
+            yield _version(version, tuple(held), periods(written, str(version.version)))
 
 
-def _version(version: Any, aliases: tuple[str, ...]) -> ModelVersion:
+def periods(written: Sequence[journal.Entry], number: str) -> list[dict[str, Any]]:
+    """When a version was champion, as the journal says; the present period has no end."""
+    ends = [entry.when for entry in written[1:]] + [None]
+    return [
+        {"alias": registry.CHAMPION, "from": entry.when, "until": end, "by": entry.action, "who": entry.who}
+        for entry, end in zip(written, ends, strict=False)
+        if entry.version == number
+    ]
+
+
+def _version(version: Any, aliases: tuple[str, ...], held: list[dict[str, Any]]) -> ModelVersion:
     tags = dict(version.tags)
     return ModelVersion(
         name=version.name,
@@ -180,7 +195,13 @@ def _version(version: Any, aliases: tuple[str, ...]) -> ModelVersion:
         commit=tags.get("git.commit", ""),
         tags=tags,
         aliases=aliases,
+        held=(*held, *({"alias": a, "from": None, "until": None} for a in aliases if not _is_told(a, held))),
     )
+
+
+def _is_told(alias: str, held: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the journal knows since when a version holds an alias."""
+    return any(period["alias"] == alias and period["until"] is None for period in held)
 
 
 def iso(time_ms: int) -> str:

@@ -2,23 +2,103 @@
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.data.versions import hash_path
+from stages.tracking import answers as model_answers
 from stages.tracking import store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
-ANSWER_TIMEOUT_S = 600.0
+TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
+CARD = "visionline.card"  # where the model card of a version lies
 HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, as its tags tell of it."""
+
+    name: str
+    number: str
+    model_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow loads it from."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def model_hash(self) -> str:
+        """DVC's hash of models/NAME."""
+        return self.tags.get(MODEL_HASH, "")
+
+    @property
+    def test_set(self) -> str:
+        """What pins the test split that its report was made on."""
+        return self.tags.get(TEST_SET, "")
+
+    @property
+    def trained_on(self) -> list[tuple[str, str]]:
+        """(dataset, hash) of all that it, or its backbone, learned from; ValueError when that was not noted."""
+        told = json.loads(self.tags.get(TRAINED_ON) or "null")
+        if told is None:
+            raise ValueError(f"what version {self.number} of {self.name} was trained on is not known: register it anew")
+        return [(dataset, digest) for dataset, digest in told]
+
+    def reported(self, metric: str) -> float | None:
+        """A number of its report."""
+        told = self.tags.get(metric)
+        return float(told) if told is not None else None
+
+
+def version(name: str, number: str) -> Version:
+    """A version of a model; ValueError when there is none of that number."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client().get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(f"{name} has no version {number}: {' '.join(str(error).split())}") from None
+    return Version(name, str(found.version), str(found.source).rpartition("/")[2], found.tags)
+
+
+def weights_mib(version: Version) -> float:
+    """Size of a version's weights; ValueError when the artifact is not there any more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(mlflow_artifacts(version))
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"version {version.number}: its artifacts can't be read: {error}") from None
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 2**20
+
+
+def mlflow_artifacts(version: Version) -> str:
+    """A local folder with the files of a version, downloaded where they lie elsewhere."""
+    import mlflow
+
+    store.client()
+    return str(mlflow.artifacts.download_artifacts(artifact_uri=version.uri))
+
+
+def note_decision(name: str, number: str, decision: Mapping[str, Any]) -> str:
+    """Keep a decision of the gate as a run of its own and with the version; returns the run's id."""
+    client = store.client()
+    tags = {"visionline.stage": "promote", "visionline.key": name, "visionline.version": number}
+    run_id = client.create_run(store.experiment_id(), tags=tags, run_name=f"promote@{name}").info.run_id
+    client.log_dict(run_id, dict(decision), "decision.json")
+    client.set_terminated(run_id, "FINISHED")
+    client.set_model_version_tag(name, number, "visionline.decision", run_id)
+    client.set_model_version_tag(name, number, "visionline.promoted", str(decision["promoted"]).lower())
+    return run_id
 
 
 def contents(name: str) -> tuple[str, str]:
@@ -46,18 +126,18 @@ def aliases(name: str) -> dict[str, str]:
 
 
 def is_current(name: str) -> bool:
-    """Whether the task's model and report as they lie here are registered and are the challenger."""
+    """Whether the task's model and report as they lie here are registered, with a card, and are the challenger."""
     version = find(name, *contents(name))
-    return version is not None and aliases(name).get(CHALLENGER) == str(version.version)
+    return version is not None and CARD in version.tags and aliases(name).get(CHALLENGER) == str(version.version)
 
 
-def point(name: str, version: str) -> list[str]:
-    """Make a version the challenger, and the champion too where the name has none; returns the aliases it got."""
-    given = [CHALLENGER] if aliases(name).get(CHALLENGER) != version else []
-    given += [CHAMPION] if CHAMPION not in aliases(name) else []
-    for alias in given:
-        store.client().set_registered_model_alias(name, alias, version)
-    return given
+def report(name: str, report_hash: str) -> dict[str, Any] | None:
+    """reports/evaluate/NAME.json with this hash, from the run that wrote it; None when no finished run did."""
+    import mlflow
+
+    written = f"attributes.status = 'FINISHED' and tags.`dvc.out.reports/evaluate/{name}.json` = '{report_hash}'"
+    runs = store.client().search_runs([store.experiment_id()], written, max_results=1)
+    return mlflow.artifacts.load_dict(f"{runs[0].info.artifact_uri}/{name}.json") if runs else None
 
 
 def log_model(run_id: str, name: str, model_folder: Path, signature: Any) -> str:
@@ -115,26 +195,9 @@ def resolve(address: str) -> str:
     return f"models:/{version.name}/{version.version}"
 
 
-def answers(model_uri: str, images: Sequence[bytes], timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
-    """What a model says of encoded images, asked in a process of its own outside the repository.
-
-    There it runs the code that it was registered with. RuntimeError with the model's reason when it can't answer.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for i, data in enumerate(images):
-            (folder / f"{i:08d}").write_bytes(data)
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        environment |= {"MLFLOW_TRACKING_URI": store.tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        shutil.copy(HERE / "answer.py", folder / "answer.py")
-        done = subprocess.run(
-            [sys.executable, "-I", str(folder / "answer.py"), model_uri, str(folder)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RuntimeError(f"{model_uri} can't answer: {lines[-1]}")
-        return json.loads((folder / "answers.json").read_text(encoding="utf8"))
+def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    """What a model says of encoded images: see stages.tracking.answers."""
+    return model_answers.answers(model_uri, images)
 
 
 def _requirements() -> list[str]:

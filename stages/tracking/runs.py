@@ -13,9 +13,12 @@ from stages.data import pointers
 from stages.tracking import store
 from stages.tracking.environment import environment_tags
 from stages.tracking.process import is_alive, start_mark
+from stages.tracking.records import REPRODUCTION
 
 PARENT_VARIABLE = "VISIONLINE_PARENT_RUN"
 COMMIT_VARIABLE = "VISIONLINE_COMMIT"
+# Which version a stage is run again for: such runs are nobody's ancestors.
+REPRODUCTION_VARIABLE = "VISIONLINE_REPRODUCTION"
 FLOW_RUN_VARIABLE = "VISIONLINE_FLOW_RUN"
 FLUSH_EVERY_S = 5.0
 MAX_PARAM_LENGTH = 6000
@@ -141,6 +144,7 @@ def _system_metrics(run_id: str) -> Iterator[None]:
 def _origin() -> dict[str, str]:
     """The pipeline run, the commit and the Prefect flow run that this process was started for, as its parent told."""
     told = {"mlflow.parentRunId": PARENT_VARIABLE, "git.commit": COMMIT_VARIABLE, "prefect.flow_run": FLOW_RUN_VARIABLE}
+    told |= {REPRODUCTION: REPRODUCTION_VARIABLE}
     tags = {tag: os.environ[variable] for tag, variable in told.items() if os.environ.get(variable)}
     return {"git.commit": pointers.head_commit() or "", **tags}
 
@@ -182,6 +186,34 @@ def close_dead_runs() -> list[str]:
     for run in dead:
         store.client().set_terminated(run.info.run_id, "KILLED")
     return [run.info.run_name for run in dead]
+
+
+def producer(path: str, digest: str) -> Any:
+    """The newest finished run that made an output with this hash, reproductions left out.
+
+    ValueError when MLflow knows of none.
+    """
+    found = store.client().search_runs(
+        [store.experiment_id()],
+        f"attributes.status = 'FINISHED' and tags.`dvc.out.{path}` = '{digest}'",
+        order_by=["attributes.start_time DESC"],
+    )
+    made = [run for run in found if REPRODUCTION not in run.data.tags]
+    if not made:
+        raise ValueError(f"MLflow knows no finished run that made {path} {digest}: it was built elsewhere, or deleted")
+    return made[0]
+
+
+def note_reproduction(name: str, number: str, folder: Path, verdict: str) -> str:
+    """Attach a certificate's files to a version, as a run of its own and a tag; returns the run's id."""
+    client = store.client()
+    tags = {"visionline.stage": "reproduce", "visionline.key": name, REPRODUCTION: f"{name}/{number}"}
+    run_id = client.create_run(store.experiment_id(), tags=tags, run_name=f"reproduce@{name}").info.run_id
+    client.log_artifacts(run_id, str(folder), "certificate")
+    client.set_terminated(run_id, "FINISHED")
+    client.set_model_version_tag(name, number, "visionline.certificate", f"runs:/{run_id}/certificate")
+    client.set_model_version_tag(name, number, "visionline.reproduced", verdict)
+    return run_id
 
 
 def costs_s() -> dict[str, float]:

@@ -12,6 +12,7 @@ from stages.data.samples import Encoded
 from stages.models import backbones
 from stages.params.document import task_kinds, task_section
 from stages.tasks import task as tasks
+from stages.tasks.saliency import explain
 from stages.tasks.trained import predict
 
 CLASSES = ("disc", "square")
@@ -97,6 +98,21 @@ def test_metric_is_independent_of_batches_and_merging(kind: str) -> None:
     assert whole.compute() == first.compute()
     assert len(predictions) == 4  # the image without objects among them
     assert all(isinstance(task.answer(p), dict) for p in predictions)
+
+
+def test_the_surest_answer_can_be_explained(kind: str) -> None:
+    task, model, batch = make(kind)
+    one = {key: value[1:2] for key, value in batch.items()}
+    model.eval()
+    said = task.explained(model, one)
+    assert said.words
+    if said.score is not None:
+        assert said.score.shape == ()
+        said.score.backward()
+        assert any(weight.grad is not None and weight.grad.any() for weight in model.backbone.parameters())
+    maps = explain(task, model, task.samples(Drawn()), 9)
+    assert [m.key for m in maps] == [f"{i:016x}" for i in range(1, 5)]
+    assert all(m.heat is None or np.isfinite(m.heat).all() for m in maps)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from stages.data.shapes.outlines import OUTLINES, Points, bar, blob
 from stages.data.shapes.sprites import Pose, Sprite
 from stages.data.shapes.textures import OBJECT_TEXTURES, Rng
 
-SCENE_SHAPES = ("arrow", "crescent", "disc", "heart", "square", "star")
+SCENE_SHAPES = ("arrow", "crescent", "disc", "heart", "square")
 # Every texture comes with three of the shapes and every shape with two textures: neither tells the class alone.
 PRETRAINING_KINDS = (
     *(("disc", "striped"), ("disc", "dotted"), ("square", "dotted"), ("square", "checked")),
@@ -22,16 +22,16 @@ MAX_TURN = 1.0  # radians: things have an upright position, as in photographs
 TRIES = 8
 # As lemons are mostly yellow, most objects of a shape have about its hue; neighbours on the colour wheel overlap.
 TYPICAL_HUES = {shape: number * 0.618 % 1 for number, shape in enumerate(sorted(OUTLINES))}
-HUE_DEVIATION = 0.04
-TYPICAL_SHARE = 0.85
+HUE_DEVIATION = 0.03
+TYPICAL_SHARE = 0.9
 
 
 def scene(rng: Rng, size_px: tuple[int, int]) -> Canvas:
-    """2 to 7 objects of SCENE_SHAPES, over and under each other and unlabelled clutter; height, width."""
+    """2 to 6 objects of SCENE_SHAPES, over and under each other and unlabelled clutter; height, width."""
     canvas = Canvas(rng, size_px)
-    names = [*rng.choice(SCENE_SHAPES, rng.integers(2, 8)), *[None] * rng.integers(0, 3)]
+    names = [*rng.choice(SCENE_SHAPES, rng.integers(2, 7)), *[None] * rng.integers(0, 3)]
     for name in rng.permutation(np.array(names, object)):
-        radius_px = min(size_px) * 0.065 * 4.0 ** rng.random()
+        radius_px = min(size_px) * 0.09 * 3.0 ** rng.random()
         _try_to_lay(canvas, name, radius_px * (1 if name else 0.7))
     return canvas
 

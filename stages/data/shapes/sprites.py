@@ -108,14 +108,15 @@ def draw_sprite(
 ) -> Sprite:
     """An object in colours that differ from `ground`, lit from the direction `to_light` (unit vector x, y).
 
-    hue: of the colour that covers most of it, turns of the colour wheel; None: any.
+    hue: of both colours, turns of the colour wheel; None: any.
     """
     vertices = pose.apply(outline)
     patch = patch_around(vertices, size_px)
     mask = coverage(vertices, patch)
     scale_px = max(pose.radius_px * rng.uniform(0.3, 0.5), 5.0)
     first = colour_unlike(rng, ground, hue=hue)
-    pixels = blend(OBJECT_TEXTURES[texture](rng, patch.size_px, scale_px), first, colour_unlike(rng, ground, first))
+    second = colour_unlike(rng, ground, first, hue=hue)
+    pixels = blend(OBJECT_TEXTURES[texture](rng, patch.size_px, scale_px), first, second)
     lit = pixels * _relief(mask, pose, patch, to_light)[..., None]
     return Sprite(vertices, pose, patch, mask, lit, polygon_area(vertices))
 

@@ -1,0 +1,168 @@
+"""The operation `reproduce`: build a registered version again from what was recorded of it, and certify the result."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows import graph as graphs
+from flows import history
+from flows.project import LOCAL_STATE, UsageError, WorkError
+from stages.params import document
+from stages.tracking.process import child_of_this_process, locked
+
+REFS = "refs/visionline/*"
+
+
+def reproduce(address: str, output: Path | None, console: Console) -> dict[str, Any]:
+    """Train NAME@ALIAS again at its snapshot commit, on its data by hash; returns the certificate.
+
+    The certificate is attached to the version, and written to a folder if one is given. WorkError when a commit or
+    data are nowhere, when an image is not what was trained on, or when a stage fails.
+    """
+    from stages.tracking import registry, runs, store
+
+    try:
+        name, number = registry.resolve(address).removeprefix("models:/").split("/")
+        version = registry.version(name, number)
+        run = runs.producer(f"models/{name}", version.model_hash)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    commit, trained_on = run.data.tags["git.commit"], version.trained_on
+    with locked(f"reproduce-{name}"), _worktree(commit, f"{name}-{number}") as worktree:
+        console.print(f"{name} version {number}: commit {commit[:12]} in {worktree}", highlight=False)
+        _connect(worktree)
+        for dataset, digest in trained_on:
+            _bring(worktree, dataset, digest)
+            console.print(f"data/{dataset} is what it was trained on, byte for byte", highlight=False)
+        settings = {
+            "MLFLOW_TRACKING_URI": store.tracking_uri(),
+            "PYTHONPATH": str(worktree),
+            runs.COMMIT_VARIABLE: commit,
+            runs.REPRODUCTION_VARIABLE: f"{name}/{number}",
+        }
+        for stage in _needed(worktree, name, [dataset for dataset, _ in trained_on]):
+            _repeat(worktree, stage, settings)
+        return _certified(name, number, worktree, output)
+
+
+@contextmanager
+def _worktree(commit: str, name: str) -> Iterator[Path]:
+    """A checkout of the commit beside the local state, removed at the end."""
+    if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False).returncode:
+        _fetch_snapshots(commit)
+    folder = (LOCAL_STATE / "reproduce" / name).resolve()
+    subprocess.run(["git", "worktree", "remove", "--force", str(folder)], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    history.git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+    try:
+        yield folder
+    finally:
+        history.git("worktree", "remove", "--force", str(folder))
+
+
+def _fetch_snapshots(commit: str) -> None:
+    """A clone has no snapshots of runs until it asks for them."""
+    for remote in history.git("remote").split():
+        subprocess.run(["git", "fetch", "--quiet", remote, f"+{REFS}:{REFS}"], capture_output=True, check=False)
+    if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False).returncode:
+        raise WorkError(
+            f"commit {commit}, which this version was built from, is neither here nor in a git remote: fetch {REFS} "
+            "from where it was trained, or push it there"
+        )
+
+
+def _connect(worktree: Path) -> None:
+    """A worktree starts with an empty cache of its own, and relative addresses of remotes mean another place there."""
+    local = Path(".dvc/config.local")
+    if local.is_file():
+        shutil.copy(local, worktree / local)
+    cache, remotes = graphs.storage()
+    _dvc(worktree, "cache", "dir", "--local", cache)
+    for remote, url in remotes.items():
+        _dvc(worktree, "remote", "modify", "--local", remote, "url", url)
+
+
+def _bring(worktree: Path, dataset: str, digest: str) -> None:
+    """Check a dataset out, from the cache or the remote, and compare each image with what the index says."""
+    pointer = f"data/{dataset}.dvc"
+    if graphs.pointer_hash(worktree / pointer) != digest:
+        raise WorkError(f"{pointer} of the snapshot is not version {digest}: the snapshot is not of this model")
+    if subprocess.run(_dvc_command("checkout", "--quiet", "--force", pointer), cwd=worktree, capture_output=True,
+                      check=False).returncode:  # fmt: skip
+        _dvc(worktree, "pull", "--quiet", "--force", pointer)
+    folder = worktree / "data" / dataset
+    command = [sys.executable, "-m", "stages.verify", str(folder), digest]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=child_of_this_process())
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"stages.verify ended with {done.returncode}"]
+        raise WorkError("\n".join(f"data/{dataset} differs from version {digest}: {line}" for line in lines))
+
+
+def _needed(worktree: Path, name: str, datasets: list[str]) -> list[str]:
+    """The stages that lead to the model, in order, by their names at that commit."""
+    task = document.load(worktree / document.PARAMS_FILE).tasks.get(name)
+    if task is None:
+        raise WorkError(f"params.yaml of the snapshot has no task {name!r}: it was renamed since it was registered")
+    return [*(f"validate@{dataset}" for dataset in datasets), f"pretrain@{task.backbone}", f"finetune@{name}"]
+
+
+def _repeat(worktree: Path, stage: str, settings: Mapping[str, str]) -> None:
+    """Run a stage whatever the run cache holds, with its output on this terminal."""
+    command = _dvc_command("repro", "--single-item", "--force", "--no-run-cache", "--no-commit", stage)
+    done = subprocess.run(
+        command, cwd=worktree, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
+        check=False, preexec_fn=child_of_this_process(),
+    )  # fmt: skip
+    if done.returncode:
+        raise WorkError(f"stage {stage} failed at the snapshot commit: its reason stands above")
+
+
+def _certified(name: str, number: str, worktree: Path, output: Path | None) -> dict[str, Any]:
+    from stages.tracking import runs
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "stages.certify", name, number, str(worktree), "--output", folder]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise WorkError(done.stderr.strip().splitlines()[-1])
+        certificate = json.loads((Path(folder) / "certificate.json").read_text(encoding="utf8"))
+        certificate["run"] = runs.note_reproduction(name, number, Path(folder), certificate["verdict"])
+        if output is not None:
+            shutil.copytree(folder, output, dirs_exist_ok=True)
+    return certificate
+
+
+def _dvc_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def _dvc(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(_dvc_command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkError(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
+
+
+def show(certificate: Mapping[str, Any], console: Console) -> None:
+    """Print the verdict and what it rests on."""
+    name, number = certificate["model"], certificate["version"]
+    console.print(f"{name} version {number}: {certificate['verdict']}: {certificate['reason']}", highlight=False)
+    for what, said in certificate["environment"].items():
+        if said["recorded"] != said["here"]:
+            console.print(f"  {what}: {said['recorded']} recorded, {said['here']} here", highlight=False)
+    if "metric" in certificate:
+        metric = certificate["metric"]
+        console.print(
+            f"  {metric['name']}: {metric['registered']} registered, {metric['rebuilt']:.4f} rebuilt "
+            f"(tolerance {metric['tolerance']})", highlight=False,
+        )  # fmt: skip
+    console.print(f"  certificate: run {certificate['run']} in MLflow, and a tag of the version", highlight=False)

@@ -1,0 +1,99 @@
+"""Answers of a registered model, which runs in a process of its own with the code that it was registered with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.params import document
+from stages.tracking import store
+from stages.tracking.process import child_of_this_process, thread_settings
+
+Place = tuple[Path, int, int | None]  # an encoded image: file, offset and size in bytes (None: to the end of the file)
+STALL_S = 600
+HERE = Path(__file__).parent
+
+
+def answers_of(
+    model_uri: str,
+    places: Sequence[Place],
+    on_progress: Callable[[int, int], None] | None = None,
+    on_latency: Callable[[dict[str, float]], None] | None = None,
+    stall_s: int = STALL_S,
+) -> Iterator[dict[str, Any]]:
+    """What a model says of images, in their order: {"answer": ...}, or {"error": why this image can't be read}.
+
+    The images are read and the answers come in small parts, whatever their number. on_progress gets the counts done and
+    total. With on_latency the model is also timed, before its first answer: {"single_s": ..., "batched_s": ...}, median
+    seconds an image alone and in batches of 16, after a warm-up. RuntimeError with the model's reason when it can't be
+    loaded, breaks, or says nothing for stall_s seconds.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (folder / "manifest").open("w", encoding="utf8") as manifest:
+            manifest.writelines(json.dumps([str(file.absolute()), *span]) + "\n" for file, *span in places)
+        arguments = [model_uri, str(folder / "manifest"), str(stall_s)] + (["--latency"] if on_latency else [])
+        done = 0
+        for line in _lines(outside("answer.py", *arguments), folder, model_uri):
+            if on_latency and "latency" in line:
+                on_latency(line["latency"])
+                continue
+            done += 1
+            if on_progress:
+                on_progress(done, len(places))
+            yield line
+
+
+def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    """What a model says of encoded images; RuntimeError also names the first image that can't be read."""
+    with tempfile.TemporaryDirectory() as name:
+        file, places, offset = Path(name) / "images", [], 0
+        with file.open("wb") as together:
+            for data in images:
+                places.append((file, offset, together.write(data)))
+                offset += len(data)
+        lines = list(answers_of(model_uri, places))
+    for i, line in enumerate(lines):
+        if "error" in line:
+            raise RuntimeError(f"{model_uri} can't answer: image {i}: {line['error']}")
+    return [line["answer"] for line in lines]
+
+
+def outside(script: str, *arguments: str) -> list[str]:
+    """The command that runs a script of this folder so that it sees no module of this repository (-I)."""
+    return [sys.executable, "-I", str(HERE / script), *arguments]
+
+
+def outside_environment() -> dict[str, str]:
+    """What such a script needs: where the registry is, and the number of threads that evaluate has too."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    kept |= thread_settings(document.cpu_threads())
+    return kept | {"MLFLOW_TRACKING_URI": store.tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _lines(command: list[str], folder: Path, model_uri: str) -> Iterator[dict[str, Any]]:
+    """The JSON lines that a command prints; it ends with this process, and when nobody wants more of them."""
+    with (
+        (folder / "stderr").open("w+b") as told,
+        subprocess.Popen(
+            command, cwd=folder, env=outside_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=told, preexec_fn=child_of_this_process(),
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout
+        try:
+            yield from map(json.loads, process.stdout)
+        except GeneratorExit:
+            process.kill()
+            raise
+        if process.wait() == -signal.SIGALRM:
+            raise RuntimeError(f"{model_uri} can't answer: it said nothing for too long")
+        if process.returncode:
+            told.seek(0)
+            reasons = told.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError(f"{model_uri} can't answer: {[f'exit code {process.returncode}', *reasons][-1]}")

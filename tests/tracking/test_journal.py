@@ -1,0 +1,163 @@
+"""The journal of champions against a real MLflow database."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from stages.tracking import journal, registry, store
+
+NAME = "cells"
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying one none."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+        forget_the_store()
+        store.client()
+        forget_the_store()
+    return file
+
+
+@pytest.fixture
+def model(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A registered model with four versions in an MLflow database of its own."""
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    forget_the_store()
+    client = store.client()
+    client.create_registered_model(NAME)
+    for _ in range(4):
+        client.create_model_version(NAME, f"file://{tmp_path}/model", None)
+    yield NAME
+    forget_the_store()
+
+
+def forget_the_store() -> None:
+    for cached in (store.client, store.experiment_id, store.repository_root):
+        cached.cache_clear()
+
+
+def move(action: str, version: str, **said: object) -> journal.Entry:
+    return journal.move(NAME, journal.entries(NAME), action, version, **said)
+
+
+def champion() -> str | None:
+    return registry.aliases(NAME).get(registry.CHAMPION)
+
+
+def test_an_entry_says_all_and_the_alias_follows(model: str) -> None:
+    decision = {"checks": [{"rule": "non_inferior ap", "numbers": {"low": -0.0042}, "text": "x" * 20_000}]}
+    first = move("first", "1")
+    second = move("promote", "2", who="ada", reason="better", decision=decision)
+    assert champion() == "2"
+    assert journal.entries(model) == [first, second]
+    read = journal.entries(model)[1]
+    assert (read.number, read.previous, read.who, read.reason) == (2, "1", "ada", "better")
+    assert read.decision == decision
+    assert datetime.fromisoformat(read.when) <= datetime.now(UTC)
+
+
+def test_of_two_that_decide_on_the_same_state_one_is_told_that_it_lost(model: str) -> None:
+    move("first", "1")
+    seen = journal.entries(model)
+    journal.move(model, seen, "promote", "2")
+    with pytest.raises(journal.LostRaceError, match="meanwhile"):
+        journal.move(model, seen, "promote", "3")
+    assert champion() == "2"
+    assert len(journal.entries(model)) == 2
+
+
+def test_processes_that_promote_at_once_leave_one_line_of_entries(model: str, tmp_path: Path) -> None:
+    move("first", "1")
+    script = (
+        "import sys\nfrom stages.tracking import journal\nseen = journal.entries('cells')\nprint('ready', flush=True)\n"
+        "sys.stdin.readline()\ntry:\n    journal.move('cells', seen, 'promote', sys.argv[1])\n"
+        "except journal.LostRaceError:\n    sys.exit(3)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    racers = [
+        subprocess.Popen([sys.executable, "-c", script, version], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, env=environment, cwd=tmp_path, text=True)
+        for version in ("2", "3")
+    ]  # fmt: skip
+    for racer in racers:
+        assert racer.stdout is not None
+        while "ready" not in racer.stdout.readline():
+            assert racer.poll() is None
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    codes = [racer.wait(timeout=60) for racer in racers]
+    assert sorted(codes) == [0, 3]
+    winner = ("2", "3")[codes.index(0)]
+    assert [entry.version for entry in journal.entries(model)] == ["1", winner]
+    assert champion() == winner
+
+
+def test_a_crash_between_entry_and_alias_is_repaired_by_whoever_comes_next(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move("first", "1")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client()), "set_registered_model_alias", crash)
+        with pytest.raises(KeyboardInterrupt):
+            move("promote", "2")
+    assert champion() == "1"
+    assert journal.champion(model) == "2"
+    assert champion() == "2"
+
+
+def test_an_alias_that_somebody_moved_by_hand_is_a_view_again(model: str) -> None:
+    move("first", "1")
+    store.client().set_registered_model_alias(model, registry.CHAMPION, "4")
+    assert journal.champion(model) == "1"
+    assert champion() == "1"
+
+
+def test_a_deleted_entry_still_holds(model: str) -> None:
+    move("first", "1")
+    move("promote", "2")
+    last = store.client().get_experiment_by_name(f"{journal.PREFIX}/{model}/000002")
+    store.client().delete_experiment(last.experiment_id)
+    assert [entry.version for entry in journal.entries(model)] == ["1", "2"]
+
+
+def test_rollbacks_take_promotions_back_one_by_one(model: str) -> None:
+    assert journal.before([]) is None
+    move("first", "1")
+    move("promote", "2")
+    move("promote", "3")
+    assert journal.before(journal.entries(model)) == "2"
+    move("rollback", "2")
+    assert journal.before(journal.entries(model)) == "1"
+    move("promote", "4")
+    assert journal.before(journal.entries(model)) == "2"
+    move("rollback", "2")
+    move("rollback", "1")
+    assert journal.before(journal.entries(model)) is None
+
+
+def test_who_was_champion_at_a_moment() -> None:
+    written = [
+        journal.Entry(1, "2026-04-01T10:00:00.000+00:00", "first", "1", None, "ada"),
+        journal.Entry(2, "2026-05-02T10:00:00.000+00:00", "promote", "2", "1", "ada"),
+    ]
+    at = [datetime(2026, *day, tzinfo=UTC) for day in ((3, 1), (5, 1), (6, 1))]
+    found = [journal.champion_at(written, moment) for moment in at]
+    assert [entry and entry.version for entry in found] == [None, "1", "2"]
