@@ -5,20 +5,15 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from stages.data import history, recall
-from stages.tracking import lineage, records
+from stages.tracking import exposure, lineage, records
 from stages.tracking.lineage import Graph, Node
 from stages.tracking.records import ModelVersion, Records
-from stages.tracking.registry import CARD, CHAMPION
-
-ROLES = {"train": "trained on", "val": "validated on", "test": "measured on"}
-SHEETS = ("pictures/worst.png", "pictures/random.png")  # artifacts of evaluate that show test images
-CARD_FILE = "card/card.html"
+from stages.tracking.registry import CHAMPION
 
 
 def trace_model(address: str) -> dict[str, Any]:
@@ -56,7 +51,7 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
     if not file.is_file() and not is_sha256(image):
         raise ValueError(f"image {image}: no such file, and no sha256 (8 to 64 hex digits)")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else image.lower()
-    known, versions = _known()
+    known, versions = exposure.known()
     graph, sightings = Graph(), []
     lookups = [Lookup(name, list(hashes)) for name, hashes in versions.items()]
     for lookup in lookups:
@@ -70,10 +65,10 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
         sightings += [s for s in alike if (s.dataset, s.key, s.shard) not in there]
     root = graph.add(Node(f"image:{sha256}", "image", f"image {sha256[:12]}", {"sha256": sha256, "asked": image}))
     found = [_sighting(graph, root, sighting, versions[sighting.dataset]) for sighting in sightings]
-    models = _models(graph, known, sightings)
+    models = exposure.models(graph, known, sightings)
     live = sorted({name for model in models if "trained on" in model["roles"] for name in model["live"]})
     tested = {(s.dataset, digest) for s in sightings if s.split == "test" for digest in s.versions}
-    told = {"sightings": found, "models": models, "live": live, "artifacts": artifacts(known, tested)}
+    told = {"sightings": found, "models": models, "live": live, "artifacts": exposure.artifacts(known, tested)}
     return {"root": root, "direction": "uses", "sha256": sha256, **told, **graph.document()}
 
 
@@ -108,28 +103,6 @@ def _dataset_hash(name: str, revision: str, known: Records, graph: Graph) -> str
     found = matching[0] if len(matching) == 1 else history.version_at(name, revision)
     if found is None:
         raise ValueError(f"{revision!r} is no commit with data/{name}.dvc and no hash of a version: {' '.join(hashes)}")
-    return found
-
-
-def _known() -> tuple[Records, dict[str, dict[str, history.Version | None]]]:
-    """What MLflow knows, and the versions of all datasets; the arrays are built while MLflow is being asked."""
-    from stages.data.lookup import Lookup
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(records.read)
-        for name, versions in history.all_versions().items():
-            Lookup(name, [version.hash for version in versions])
-        known = asking.result()
-    return known, _hashes(known)
-
-
-def _hashes(known: Records) -> dict[str, dict[str, history.Version | None]]:
-    """Dataset -> hash -> version of git's; None where only MLflow remembers it."""
-    found: dict[str, dict[str, history.Version | None]] = {
-        name: {version.hash: version for version in versions} for name, versions in history.all_versions().items()
-    }
-    for name, hashes in known.dataset_hashes().items():
-        found[name] = dict.fromkeys(hashes, None) | found.get(name, {})
     return found
 
 
@@ -198,47 +171,6 @@ def _sighting(graph: Graph, root: str, sighting: Any, in_git: dict[str, history.
         told.append({"hash": digest, "commit": version.commit if version else None})
     remaining = recall.remains(sighting.dataset, sighting.shard, sighting.versions)
     return {**asdict(sighting), "versions": told, "remains": remaining}
-
-
-def _models(graph: Graph, known: Records, sightings: Iterable[Any]) -> list[dict[str, Any]]:
-    """Model versions that saw the image in a split of a dataset version: directly or through a backbone."""
-    splits: dict[tuple[str, str], set[str]] = {}
-    for sighting in sightings:
-        for digest in sighting.versions:
-            splits.setdefault((sighting.dataset, digest), set()).add(sighting.split)
-    found = []
-    for version in known.versions:
-        roles = set()
-        for source in lineage.trained_on(known, version):
-            for split in sorted(splits.get((source.dataset, source.hash), ())):
-                by = ROLES.get(split, split) + (f" through {source.via}" if source.via else "")
-                if split != "test" or not source.via:
-                    roles.add(by)
-                    graph.add(lineage.version_node(version))
-                    data = lineage.dataset_node(source.dataset, source.hash).id
-                    graph.link(lineage.version_node(version).id, data, by)
-        for alias in version.aliases if roles else ():
-            graph.link(graph.add(lineage.alias_node(version, alias)), lineage.version_node(version).id, "")
-        if roles:
-            how = sorted({role.split(" through ")[0] for role in roles})
-            entry = {"model": version.name, "version": version.number, "roles": how, "how": sorted(roles)}
-            found.append({**entry, "live": lineage.live([version])})
-    return found
-
-
-def artifacts(known: Records, versions: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Artifacts of MLflow that may show test images of dataset versions (name, hash): pictures of runs, model cards."""
-    shown = set(versions)
-    found = [
-        {"run": run.id, "name": run.name, "address": run.artifacts, "files": list(SHEETS)}
-        for run in known.runs
-        if run.stage == "evaluate" and shown.intersection(run.data.items())
-    ]
-    return found + [
-        {"run": version.run_id, "name": f"{version.name} {version.number}", "address": "", "files": [CARD_FILE]}
-        for version in known.versions
-        if CARD in version.tags and (version.dataset, version.dataset_hash) in shown
-    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from stages.data import history, objects
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "trace" / "index"
-FORMAT = 1
+FORMAT = 2
 FACTS = ("key", "sha256", "split", "labels", "source", "shard")
 MIN_PREFIX, FULL = 8, 64  # hex digits of a sha256
 DIGITS = 16  # hex digits that the arrays keep
@@ -49,8 +49,8 @@ class Lookup:
         file = self.folder / "manifest.json"
         if file.is_file():
             told = json.loads(file.read_text(encoding="utf8"))
-            is_whole = set(versions) <= told["versions"].keys() and not any(map(_is_back, told["lost"]))
-            if told["format"] == FORMAT and is_whole:
+            is_ours = told["format"] == FORMAT and set(versions) <= told["versions"].keys()
+            if is_ours and not any(map(_is_back, told["lost"])):
                 return told
         return self._build(versions)
 
