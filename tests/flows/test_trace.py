@@ -16,6 +16,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
+@pytest.fixture
+def clone(ran: Any, tmp_path: Path) -> Any:
+    """A copy of the clone that has run, to change at will; nothing here needs a Prefect server."""
+    return ran.clone.copy(tmp_path / "project")
+
+
 def trace(clone: Any, *arguments: str) -> Any:
     return json.loads(clone.ok("trace", *arguments, "--json"))
 
