@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -191,6 +191,29 @@ def serve(
     operation.serve(model, host, port, max_bytes)
 
 
+@app.command(epilog="Example: `visionline trace model:cells@champion --html lineage.html`")
+def trace(
+    what: Annotated[str, typer.Argument(help="model:NAME@ALIAS, data:NAME[@REVISION] or image:PATH-or-SHA256.")],
+    similar: Annotated[
+        int | None, typer.Option(metavar="BITS", help="Of image: also copies whose perceptual hash differs by so much.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the graph.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lineage: what made a model, what was built on data, and who saw an image."""
+    here = Path.cwd()
+    project.enter()
+    from flows import trace as operation
+
+    document = operation.trace(what, here, similar)
+    if page is not None:
+        operation.write_page(document, here / page)
+    if as_json:
+        _print_json(document)
+    else:
+        operation.show(document, console)
+
+
 @app.command(epilog="Example: `visionline promote cells --approve ada --reason 'looked at the worst pictures'`")
 def promote(
     name: Annotated[str, typer.Argument(help="A task of params.yaml.")],
@@ -265,6 +288,37 @@ def reproduce(
         operation.show(certificate, console)
     if certificate["verdict"] == "different":
         raise WorkError(f"{model} did not come out the same: {certificate['reason']}")
+
+
+@app.command(epilog="Example: `visionline remove cells slides/17.jpg --reason 'consent withdrawn' --purge`")
+def remove(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset; its data lie in data/DATASET.")],
+    images: Annotated[list[str], typer.Argument(help="Files, paths as in the source, or sha256.")],
+    reason: Annotated[str, typer.Option(help="Why; stays beside the dataset's pointer.")],
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also delete the bytes from cache, remotes and artifacts, for good.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a purge.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take images out of a dataset: a new version without them, committed; says which models saw them."""
+    here = Path.cwd()
+    project.enter()
+    from flows import remove as operation
+
+    def agree(planned: Mapping[str, Any]) -> bool:
+        for line in operation.plan_lines(planned):
+            typer.echo(line, err=True)
+        if not (yes or sys.stdin.isatty()):
+            raise UsageError("a purge can't be taken back: look at the plan, then add --yes")
+        return yes or typer.confirm("Delete all this for good?", err=True)
+
+    named = [str(here / image) if (here / image).is_file() else image for image in images]
+    result = operation.remove(name, named, reason, purge, agree)
+    if as_json:
+        _print_json(result)
+    else:
+        operation.show(result, console)
 
 
 @app.command(epilog="Example: `visionline ui`")

@@ -1,14 +1,13 @@
 """Stage `ingest`: add a labelled source to a dataset. `python -m stages.ingest NAME SOURCE --format FORMAT`."""
 
 import argparse
-import fcntl
 import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from stages.data import formats, index
 from stages.data.arrivals import Arrived, Outcome, Reader, quieten, read_all
 from stages.data.dataset import Description
 from stages.data.records import Rejected, Source
-from stages.data.shards import ShardWriter, remove_if_empty, remove_leftovers, replace_file
+from stages.data.removals import withdrawn, writing
+from stages.data.shards import ShardWriter, remove_leftovers, replace_file
 from stages.data.splits import SPLITS, parse_split
 from stages.params.section import Name
 
@@ -95,7 +95,7 @@ def ingest(
     """
     fractions = parse_split(split) if split is not None else None
     report = IngestReport()
-    with _locked(folder):
+    with writing(folder):
         remove_leftovers(folder)
         description = _description(folder, source)
         known = index.Known(folder)
@@ -118,8 +118,11 @@ def ingest(
 def _take_in(outcomes: Outcomes, writer: ShardWriter, report: IngestReport, strict: bool) -> None:
     """Stage all that arrives, and its shard without it where a record was there with another annotation."""
     outdated: dict[str, set[str]] = defaultdict(set)  # shard -> keys
+    gone = withdrawn(writer.folder)
     with closing(outcomes):
         for outcome in outcomes:
+            if isinstance(outcome, Arrived) and (reason := gone.get(outcome.sample.row["sha256"])):
+                outcome = Rejected(outcome.record.path, reason)
             if strict and isinstance(outcome, Rejected):
                 raise ValueError(f"{outcome.path}: {outcome.reason} (strict: nothing was added)")
             if isinstance(outcome, Arrived):
@@ -147,24 +150,6 @@ def _first_reason(report: IngestReport) -> str:
         return "it lists none"
     path, reason = report.rejected[0]
     return f"{len(report.rejected)} rejected, the first is {path}: {reason}"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it for writing; the lock is the folder itself, so that nothing is left of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"another ingest is writing to {folder}: wait until it has ended") from None
-        try:
-            yield
-        finally:
-            remove_if_empty(folder)
-    finally:
-        os.close(number)
 
 
 def _watched(outcomes: Outcomes, report: IngestReport) -> Outcomes:

@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +11,10 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.parquet
 
-from stages.data import index, objects
+from stages.data import objects
 
 INDEX, SHARDS = "index/", "shards/"
-_POINTER = re.compile(r"^- md5: ([0-9a-f]{32}\.dir)\b|^\s+md5: ([0-9a-f]{32}\.dir)\b", re.MULTILINE)
+_POINTER = re.compile(r"^[-\s]\s+?md5: ([0-9a-f]{32}\.dir)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,37 +28,52 @@ class Version:
     subject: str
 
 
-def names() -> list[str]:
-    """Datasets that any commit of any ref has a pointer of, also those that were deleted since."""
-    listed = _git("log", "--all", "--full-history", "--format=", "--name-only", "--", "data/*.dvc")
-    return sorted({line.removeprefix("data/").removesuffix(".dvc") for line in listed.splitlines() if line})
+def all_versions() -> dict[str, list[Version]]:
+    """Dataset -> its versions, oldest first, over all refs: branches, tags and the snapshots of runs.
+
+    Deleted datasets are among them; a version whose commits were squashed away and that no run used is not.
+    """
+    return _versions("data/*.dvc")
 
 
 def versions(name: str) -> list[Version]:
-    """Versions of a dataset, oldest first, over all refs: branches, tags and the snapshots of runs.
-
-    A version whose commits were squashed away and that no run used is not among them.
-    """
-    path = f"data/{name}.dvc"
-    listed = _git("log", "--all", "--full-history", "--date-order", "--reverse", "--format=%H%x09%cI%x09%s", "--", path)
-    told = [line.split("\t", 2) for line in listed.splitlines()]
-    found: dict[str, Version] = {}
-    for (commit, when, subject), digest in zip(told, _pointers([row[0] for row in told], path), strict=True):
-        if digest and digest not in found:
-            found[digest] = Version(name, digest, commit, when, subject)
-    return list(found.values())
+    """Versions of one dataset, oldest first; none where git knows no pointer of it."""
+    return _versions(f"data/{name}.dvc").get(name, [])
 
 
-def _pointers(commits: Sequence[str], path: str) -> Iterator[str | None]:
-    """The hash that a pointer holds in each commit; None where the commit deletes it or it can't be read."""
-    done = subprocess.run(
-        ["git", "cat-file", "--batch"],
-        input="".join(f"{commit}:{path}\n" for commit in commits).encode(),
-        capture_output=True,
-        check=False,
-    )
-    answer, start = done.stdout, 0
-    for _ in commits:
+def _versions(paths: str) -> dict[str, list[Version]]:
+    # -m: a merge may hold a version that neither of its parents has.
+    order = ("-m", "--all", "--full-history", "--date-order", "--reverse", "--no-renames")
+    listed = _git("log", *order, "--name-only", "--format=%x00%H%x09%cI%x09%s", "--", paths)
+    changes = []  # of a pointer: commit, time, subject, path
+    for entry in listed.split("\0")[1:]:
+        told, *files = entry.strip().splitlines()
+        changes += [(*told.split("\t", 2), path) for path in files if path]
+    found: dict[str, dict[str, Version]] = {}
+    pointers = _pointers([(commit, path) for commit, _, _, path in changes])
+    for (commit, when, subject, path), digest in zip(changes, pointers, strict=True):
+        name = path.removeprefix("data/").removesuffix(".dvc")
+        if digest and digest not in found.setdefault(name, {}):
+            found[name][digest] = Version(name, digest, commit, when, subject)
+    return {name: list(found[name].values()) for name in sorted(found) if found[name]}
+
+
+def version_at(name: str, revision: str) -> str | None:
+    """The hash that a dataset's pointer holds in a commit, branch or tag; None where there is none."""
+    return next(_pointers([(revision, f"data/{name}.dvc")]))
+
+
+def known_commits(commits: Iterable[str]) -> set[str]:
+    """Those of the commits that git still has."""
+    asked = sorted({commit for commit in commits if commit})
+    lines = _objects("--batch-check", asked).decode(errors="replace").splitlines()
+    return {commit for commit, line in zip(asked, lines, strict=True) if line.split()[1:2] == ["commit"]}
+
+
+def _pointers(places: Sequence[tuple[str, str]]) -> Iterator[str | None]:
+    """The hash in a pointer at (commit, path); None where it is not there or can't be read."""
+    answer, start = _objects("--batch", [f"{commit}:{path}" for commit, path in places]), 0
+    for _ in places:
         end = answer.index(b"\n", start)
         words = answer[start:end].split()
         if len(words) != 3 or not words[2].isdigit():  # "... missing"
@@ -67,8 +82,14 @@ def _pointers(commits: Sequence[str], path: str) -> Iterator[str | None]:
             continue
         size = int(words[2])
         match = _POINTER.search(answer[end + 1 : end + 1 + size].decode(errors="replace"))
-        yield (match[1] or match[2]) if match else None
+        yield match[1] if match else None
         start = end + 2 + size
+
+
+def _objects(how: str, names: Sequence[str]) -> bytes:
+    """What git says of objects, in their order."""
+    asked = "".join(f"{name}\n" for name in names).encode()
+    return subprocess.run(["git", "cat-file", how], input=asked, capture_output=True, check=False).stdout
 
 
 def _git(*arguments: str) -> str:
@@ -99,6 +120,8 @@ def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> pa.Table:
     A sample that two merged branches both added counts once. FileNotFoundError, which names the dataset and what is
     missing, when the version or a part of its index is nowhere.
     """
+    from stages.data import index  # brings Pillow along, which a search for an image does without
+
     wanted = list(dict.fromkeys(["key", *columns]))
     try:
         files = list(index_files(dir_hash).values())

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.params.files import write_atomically
 from stages.tracking.process import LOCAL_STATE
 
 PLACES = LOCAL_STATE / "trace" / "places.json"
@@ -35,13 +34,15 @@ def places() -> Places:
     here = str(Path.cwd())  # a repository that was copied holds what was found in the first one
     if PLACES.is_file():
         kept = json.loads(PLACES.read_text(encoding="utf8"))
-        now = {file: _mark(Path(file)) for file in kept["configuration"]}
-        if (kept["repository"], kept["configuration"]) == (here, now):
+        now = {file: _mark(Path(file)) for file in kept.get("configuration", ())}
+        if (kept.get("repository"), kept.get("configuration")) == (here, now):
             return Places(**kept["places"])
-    with _repo() as repo:
-        found = _places(repo)
-        # Git says nothing of files that may come later, such as config.local, but DVC knows where it looks.
-        files = {file: _mark(Path(file)) for file in map(str, repo.config.files.values())}
+    from dvc.config import Config  # a third of the time that dvc.repo takes to import
+
+    config = Config.from_cwd()
+    found = _places(config)
+    # Files that are not there count too: config.local may come later.
+    files = {file: _mark(Path(file)) for file in map(str, config.files.values())}
     content = {"repository": here, "configuration": files, "places": asdict(found)}
     write(PLACES, json.dumps(content, indent=1).encode())
     return found
@@ -56,10 +57,11 @@ def _mark(file: Path) -> list[int] | None:
     return [facts.st_mtime_ns, facts.st_size]
 
 
-def _places(repo: Any) -> Places:
-    default = repo.config["core"].get("remote")
-    names = sorted(repo.config["remote"], key=lambda name: (name != default, name))
-    return Places(repo.cache.local.path, {name: str(repo.config["remote"][name]["url"]) for name in names})
+def _places(config: Any) -> Places:
+    default = config["core"].get("remote")
+    names = sorted(config["remote"], key=lambda name: (name != default, name))
+    folder = Path(config["cache"].get("dir") or Path(config.dvc_dir) / "cache")
+    return Places(str(folder / "files" / "md5"), {name: str(config["remote"][name]["url"]) for name in names})
 
 
 @contextmanager
@@ -146,16 +148,7 @@ def delete(md5s: Collection[str]) -> dict[str, int]:
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that it is there whole or not at all, also when several processes do."""
+    """Write a file, and its folders, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)
+    path.chmod(mode)

@@ -1,7 +1,6 @@
 """Changes to params.yaml that keep its comments and order."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.params.document import PARAMS_FILE, check
+from stages.params.files import write_atomically as write_atomically
 
 
 def set_values(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> list[str]:
@@ -78,13 +78,3 @@ def _write(yaml: YAML, document: Any, path: Path) -> None:
     yaml.dump(document, text)
     check(YAML(typ="safe").load(text.getvalue()), str(path))
     write_atomically(path, text.getvalue().encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

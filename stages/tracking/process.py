@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from stages.params import document
-
 LOCAL_STATE = Path(".visionline")
 LOCK_WAIT_S = 20.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -79,6 +77,8 @@ def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[
 
     Ends the process: 0 done, 1 the work failed (one line says why), 2 wrong use.
     """
+    from stages.params import document  # brings pydantic along, which those that only lock do without
+
     parser = argparse.ArgumentParser(prog=f"python -m stages.{next(iter(stages))}")
     parser.add_argument("key", help="name of the entry in params.yaml")
     first, *others = stages

@@ -13,11 +13,12 @@ from stages.data import pointers
 from stages.tracking import store
 from stages.tracking.environment import environment_tags
 from stages.tracking.process import is_alive, start_mark
+from stages.tracking.records import REPRODUCTION
 
 PARENT_VARIABLE = "VISIONLINE_PARENT_RUN"
 COMMIT_VARIABLE = "VISIONLINE_COMMIT"
 # Which version a stage is run again for: such runs are nobody's ancestors.
-REPRODUCTION, REPRODUCTION_VARIABLE = "visionline.reproduction", "VISIONLINE_REPRODUCTION"
+REPRODUCTION_VARIABLE = "VISIONLINE_REPRODUCTION"
 FLOW_RUN_VARIABLE = "VISIONLINE_FLOW_RUN"
 FLUSH_EVERY_S = 5.0
 MAX_PARAM_LENGTH = 6000

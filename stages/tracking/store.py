@@ -27,6 +27,16 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local}"
 
 
+def state() -> str | None:
+    """What changes whenever something is written to the database; None where a server keeps it, which must be asked."""
+    uri = tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return None
+    files = [Path(uri.removeprefix("sqlite:///") + suffix) for suffix in ("", "-wal")]
+    facts = [(f.stat().st_ino, f.stat().st_size, f.stat().st_mtime_ns) if f.exists() else None for f in files]
+    return f"{uri} {os.environ.get('MLFLOW_EXPERIMENT_NAME', EXPERIMENT)} {facts}"
+
+
 @cache
 def client() -> "MlflowClient":
     """The MLflow client; the database is made by one process while others wait (it can't migrate itself twice)."""

@@ -82,7 +82,7 @@ def test_versions_come_oldest_first_with_the_commit_that_made_them(project):
     first, second = history.versions("things")
     assert [first.commit, second.commit] == project
     assert first.hash != second.hash
-    assert history.names() == ["things"]
+    assert list(history.all_versions()) == ["things"]
 
 
 def test_versions_outlive_branches_and_pointers_as_long_as_a_ref_holds_them(project):
@@ -95,7 +95,7 @@ def test_versions_outlive_branches_and_pointers_as_long_as_a_ref_holds_them(proj
     assert history.versions("things") == before
     git("update-ref", "-d", "refs/visionline/runs/abc")
     assert history.versions("things") == []
-    assert history.names() == []
+    assert history.all_versions() == {}
 
 
 def test_the_index_of_an_old_version_is_read_without_checking_it_out(project):
