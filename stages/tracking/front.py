@@ -35,6 +35,7 @@ from werkzeug.http import parse_options_header
 
 RAW = ("image/", "application/octet-stream")
 REASON_LENGTH = 500
+PATIENCE = 16  # of a body that is too large, this many times the limit is read before the connection is closed
 
 
 class Model(Protocol):
@@ -91,23 +92,22 @@ def application(model: Model, facts: dict[str, Any], max_bytes: int) -> FastAPI:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body, of which no more is read than the limit."""
-    body = bytearray()
+    """The body; no more of it is kept than the limit, but some more is read, so that the sender hears why."""
+    body, size, patience = bytearray(), 0, PATIENCE * max_bytes
     declared = request.headers.get("content-length", "")
-    if not (declared.isdecimal() and int(declared) > max_bytes):
-        stream: AsyncIterator[bytes] = request.stream()
-        try:
-            async for part in stream:
-                body += part
-                if len(body) > max_bytes:
-                    break
-            else:
-                if not body:
-                    raise HTTPException(400, "the body is empty")
-                return bytes(body)
-        except ClientDisconnect:
-            raise HTTPException(400, "the body ended early") from None
-    raise HTTPException(413, f"the body has more than {max_bytes} bytes: see --max-bytes")
+    is_hopeless = declared.isdecimal() and int(declared) > patience
+    stream: AsyncIterator[bytes] = request.stream()
+    try:
+        while not is_hopeless and size <= patience and (part := await anext(stream, None)) is not None:
+            size += len(part)
+            body += part if size <= max_bytes else b""
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended early") from None
+    if is_hopeless or size > max_bytes:
+        raise HTTPException(413, f"the body has more than {max_bytes} bytes: see --max-bytes")
+    if not body:
+        raise HTTPException(400, "the body is empty")
+    return bytes(body)
 
 
 def _answers(model: Model, images: Sequence[bytes]) -> list[str]:

@@ -200,11 +200,19 @@ def version_at(address: str) -> Any:
 
 
 def facts(version: Any) -> dict[str, Any]:
-    """model.json of a version, as it was registered: params with the task's kind, classes, architecture."""
+    """model.json of a version, as it was registered: params with the task's kind, classes, architecture.
+
+    RuntimeError when it is not where the registry says.
+    """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     store.client()
-    return mlflow.artifacts.load_dict(f"models:/{version.name}/{version.version}/artifacts/{version.name}/model.json")
+    address = f"models:/{version.name}/{version.version}"
+    try:
+        return mlflow.artifacts.load_dict(f"{address}/artifacts/{version.name}/model.json")
+    except MlflowException as error:
+        raise RuntimeError(f"{address} can't be read: {' '.join(str(error).split())}") from None
 
 
 def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -177,6 +177,6 @@ def test_a_browser_opens_the_page_without_errors_or_requests(ran: Any, tmp_path:
     events = [event.get("params", {}) for event in json.loads(net.read_text())["events"]]
     # The browser asks its maker for things of its own; what a page asks for has the page as its origin.
     assert [e.get("url") for e in events if e.get("initiator", "not an origin") != "not an origin"] == []
-    assert done.stdout.count('class="box ') == 13
+    assert done.stdout.count('class="box ') == 11
     for title in ("pretrain@shapes-resnet18", "patterns@champion", "finetune@patterns"):
         assert title in done.stdout
