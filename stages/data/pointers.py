@@ -33,8 +33,10 @@ def stage_files(name: str) -> Iterator[StageFiles]:
     """The files of a stage of ./dvc.yaml, by its name VERB@KEY."""
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        yield StageFiles(repo.stage.load_one("dvc.yaml", name))
+    with Repo(_wait_for_lock=True) as repo:
+        with repo.lock:  # it reads dvc.lock, which a stage beside may have DVC write just now, and in place
+            stage = repo.stage.load_one("dvc.yaml", name)
+        yield StageFiles(stage)
 
 
 def pointer_hash(pointer: Path) -> str | None:
