@@ -115,6 +115,7 @@ def test_an_interrupt_while_the_model_is_loaded_ends_it_quietly(evaluated: Any) 
     while process.poll() is None and time.monotonic() < deadline:  # Python itself needs a moment to listen for it
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    printed, _ = process.communicate(timeout=10)
+    process.kill()  # does nothing to one that has ended
+    printed, _ = process.communicate()
     assert "Traceback" not in printed
-    assert process.returncode
+    assert process.returncode not in (0, -signal.SIGKILL)
