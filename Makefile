@@ -33,7 +33,7 @@ run: $(READY)
 	@visionline run
 
 test: $(READY)
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	@ruff check . && ruff format --check . && mypy

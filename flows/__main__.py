@@ -156,10 +156,15 @@ def accept(
     console.print(f"accepted: {', '.join(stages)}", highlight=False)
 
 
-@app.command(epilog="Example: `visionline predict cells@champion slides/*.jpg --json`")
+@app.command(epilog="Example: `visionline predict cells@champion slides 'more/*.jpg' --out drawn --coco found.json`")
 def predict(
     model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or quoted patterns (** is deep).")],
+    out: Annotated[Path | None, typer.Option(help="Folder for pictures with the predictions drawn on them.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="File for COCO results: images, boxes, scores.")] = None,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Boxes below it are neither drawn nor counted in words.")
+    ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Ask a registered model; it answers with the code that it was registered with."""
@@ -167,13 +172,23 @@ def predict(
     project.enter()
     from flows import predict as operation
 
-    with _talk_to_stderr(as_json):
-        answers = operation.predict(model, [here / path for path in inputs])
-    if as_json:
-        _print_json(answers)
-        return
-    for file, answer in answers.items():
-        console.print(f"{Path(file).name}: {operation.words(answer)}", highlight=False)
+    written = operation.Written(here / out if out else None, here / coco if coco else None, min_score)
+    answers = operation.predict(model, [here / path for path in inputs], written)
+    operation.show(answers, as_json, here, min_score)
+
+
+@app.command(epilog="Example: `visionline serve cells@champion --port 8080`")
+def serve(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8080,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Larger bodies are refused.")] = 32 * 1024 * 1024,
+) -> None:
+    """Serve a registered model over HTTP: raw images at /predict, MLflow's protocol at /invocations."""
+    project.enter()
+    from flows import serve as operation
+
+    operation.serve(model, host, port, max_bytes)
 
 
 @app.command(epilog="Example: `visionline trace model:cells@champion --html lineage.html`")

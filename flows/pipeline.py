@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
+from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -52,6 +53,8 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
         return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), table)
     except TerminationSignal:
         raise WorkError("ended by a signal; the next run goes on from here") from None
+    finally:
+        APILogWorker.drain_all()  # while the server still lives: it may end with this command
 
 
 @flow(name="pipeline", validate_parameters=False, persist_result=False)

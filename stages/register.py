@@ -52,6 +52,7 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
     from stages.tracking.runs import stage_run
 
     params = document.task_params(key)
+    trained_on = pointers.trained_on(pointers.locked_stages(), f"finetune@{key}", hashes[0])
     with stage_run("register", key) as run:
         run.log_dataset(params.dataset, "testing")
         signature = ModelSignature(
@@ -72,7 +73,7 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
             "visionline.dataset": params.dataset,
             "visionline.dataset_hash": pointers.pointer_hash(Path("data") / f"{params.dataset}.dvc") or "",
             registry.TEST_SET: dataset.split_hash("test"),
-            registry.TRAINED_ON: json.dumps(pointers.trained_on(f"finetune@{key}", hashes[0])),
+            registry.TRAINED_ON: json.dumps(trained_on),
             main: f"{metrics['after'][main]:.4f}",
             "git.commit": run.commit,
         }

@@ -1,7 +1,7 @@
 """What DVC and git know of the files that a stage reads and writes."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,10 @@ def stage_files(name: str) -> Iterator[StageFiles]:
     """The files of a stage of ./dvc.yaml, by its name VERB@KEY."""
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        yield StageFiles(repo.stage.load_one("dvc.yaml", name))
+    with Repo(_wait_for_lock=True) as repo:
+        with repo.lock:  # it reads dvc.lock, which a stage beside may have DVC write just now, and in place
+            stage = repo.stage.load_one("dvc.yaml", name)
+        yield StageFiles(stage)
 
 
 def pointer_hash(pointer: Path) -> str | None:
@@ -44,12 +46,20 @@ def pointer_hash(pointer: Path) -> str | None:
     return str(YAML(typ="safe").load(pointer)["outs"][0]["md5"])
 
 
-def trained_on(stage: str, model_hash: str, lock: Path = Path("dvc.lock")) -> list[tuple[str, str]] | None:
+def locked_stages() -> dict[str, Any]:
+    """What ./dvc.lock says of each stage, read while DVC does not write it (it writes in place)."""
+    from dvc.repo import Repo
+
+    lock = Path("dvc.lock")
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
+        return YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
+
+
+def trained_on(stages: Mapping[str, Any], stage: str, model_hash: str) -> list[tuple[str, str]] | None:
     """Dataset and hash of all that the model of a stage (finetune@cells) learned from, through its backbone too.
 
-    As dvc.lock tells; None when the model with this hash is not the one that it tells of.
+    stages: as locked_stages() gives them. None when the model with this hash is not the one that they tell of.
     """
-    stages = YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
     entry = stages.get(stage)
     if entry is None or model_hash not in [out["md5"] for out in entry["outs"]]:
         return None
@@ -59,17 +69,15 @@ def trained_on(stage: str, model_hash: str, lock: Path = Path("dvc.lock")) -> li
         if group == "data" and "/" not in name:
             found.append((name, dep["md5"]))
         elif group == "models":
-            deeper = trained_on(f"pretrain@{name}", dep["md5"], lock)
+            deeper = trained_on(stages, f"pretrain@{name}", dep["md5"])
             if deeper is None:
                 return None
             found += deeper
     return sorted(set(found))
 
 
-def locked_deps(stage: str) -> dict[str, str]:
-    """Path -> hash of what a stage VERB@KEY read when its outputs were made, as ./dvc.lock notes it."""
-    lock = Path("dvc.lock")
-    stages = YAML(typ="safe").load(lock)["stages"] if lock.is_file() else {}
+def deps(stages: Mapping[str, Any], stage: str) -> dict[str, str]:
+    """Path -> hash of what a stage VERB@KEY read when its outputs were made; stages as locked_stages() gives them."""
     return {dep["path"]: dep["md5"] for dep in stages.get(stage, {}).get("deps", []) if "md5" in dep}
 
 

@@ -4,7 +4,7 @@ import colorsys
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,32 @@ def draw_classifications(
     for row, i in enumerate(best, start=1):
         ink = RIGHT if i == truth else WRONG if row == 1 else INK
         line(frame + size_px + STRIP_PX * row, class_names[i], ink, float(probabilities[i]))
+    return sheet
+
+
+def draw_boxes(
+    image: NDArray[np.uint8], boxes: Sequence[Mapping[str, Any]], class_names: Sequence[str], long_side_px: int = 640
+) -> Image.Image:
+    """The image uint8 [H, W, 3] with boxes as a model answers them: label, score, box_xyxy in pixels of the image."""
+    ordered = sorted(boxes, key=lambda box: box["score"])  # the surest on top
+    corners = np.array([box["box_xyxy"] for box in ordered], np.float64).reshape(-1, 4)
+    labels = np.array([class_names.index(box["label"]) for box in ordered], np.int64)
+    texts = [f"{box['label']} {box['score']:.2f}" for box in ordered]
+    return _with_boxes(image, corners, labels, texts, long_side_px)
+
+
+def draw_scores(
+    image: NDArray[np.uint8], scores: Mapping[str, float], long_side_px: int = 640, num_labels: int = 3
+) -> Image.Image:
+    """The image uint8 [H, W, 3] with its most probable labels below it, each over a bar as long as its score."""
+    fitted = _scaled(image, long_side_px)
+    best = sorted(scores.items(), key=lambda item: -item[1])[:num_labels]
+    width = max(fitted.width, TAG_PX)
+    sheet = Image.new("RGB", (width, fitted.height + STRIP_PX * len(best)), PAPER)
+    sheet.paste(fitted, ((width - fitted.width) // 2, 0))
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, score) in enumerate(best):
+        _draw_line(draw, 0, width, fitted.height + STRIP_PX * row, label, INK, score)
     return sheet
 
 

@@ -47,12 +47,14 @@ def judge(name: str, champion: str, challenger: str, params: GateParams, seed: i
     task = tasks.build(task_params, dataset.classes)
     images = StoredImages(dataset, "test", *task.columns, "sha256", "source")
     leaked = _leaked(images, [old, new])
+    groups = {name: _groups(name, images) for name in params.slices if name != "class"}
     keys, targets = _truth(task, images)
-    measured = [_measured(version, task, keys, targets, images) for version in (old, new)]
+    challenging = _measured(new, task, keys, targets, images)
+    reigning = _measured(old, task, keys, targets, images)
     checks = [
-        _report_check(task.main_metric, new, measured[1]),
+        _report_check(task.main_metric, new, challenging),
         _leak_check(leaked, len(images), params.max_leaked),
-        *_checks(task, params, measured, images, seed),
+        *_checks(task, params, (reigning, challenging), groups, seed),
     ]
     return {
         "name": name,
@@ -149,14 +151,18 @@ def _leak_check(leaked: Sequence[str], num_images: int, most: float) -> gate.Che
 
 
 def _checks(
-    task: tasks.Task, params: GateParams, measured: Sequence[Measured], images: StoredImages, seed: int
+    task: tasks.Task,
+    params: GateParams,
+    measured: Sequence[Measured],
+    groups: Mapping[str, Mapping[str, list[str]]],
+    seed: int,
 ) -> list[gate.Check]:
     """The statistical rules and the limits on cost."""
     old, new = measured
     sampling = (params.alpha, params.resamples, seed)
     whole = gate.Pair(old.metric.resampled(), new.metric.resampled())
     main = gate.main_check(whole, task.main_metric, params.rule, params.margin, *sampling)
-    pairs = _slices(params.slices, old.metric, new.metric, images)
+    pairs = _slices(params.slices, groups, old.metric, new.metric)
     slices = gate.slice_checks(pairs, task.main_metric, params.slice_margin, params.slice_images_min, *sampling)
     costs = (
         gate.ratio_check(
@@ -167,7 +173,9 @@ def _checks(
     return [main, *slices, *(check for check in costs if check is not None)]
 
 
-def _slices(names: Sequence[str], champion: Any, challenger: Any, images: StoredImages) -> dict[str, gate.Pair]:
+def _slices(
+    names: Sequence[str], groups: Mapping[str, Mapping[str, list[str]]], champion: Any, challenger: Any
+) -> dict[str, gate.Pair]:
     """Both metrics on each part of the test set."""
     pairs: dict[str, gate.Pair] = {}
     for name in names:
@@ -175,7 +183,7 @@ def _slices(names: Sequence[str], champion: Any, challenger: Any, images: Stored
             old, new = champion.by_class(), challenger.by_class()
             pairs |= {f"class={label}": gate.Pair(old[label], new[label]) for label in new}
             continue
-        for value, keys in sorted(_groups(name, images).items()):
+        for value, keys in sorted(groups[name].items()):
             parts = (metric.part(keys).resampled() for metric in (champion, challenger))
             pairs[f"{name}={value}"] = gate.Pair(*parts)
     return pairs
@@ -201,7 +209,7 @@ def _groups(name: str, images: StoredImages) -> dict[str, list[str]]:
 
 def _column(name: str, images: StoredImages) -> list[Any]:
     try:
-        table = images.dataset.table("test", ["key", name])
+        table = images.dataset.table("test", list(dict.fromkeys(["key", name])))
     except (KeyError, ValueError):
         raise ValueError(f"gate.slices: {name!r} is neither a slice of ours nor a column of the index") from None
     return table[name].to_pylist()

@@ -1,22 +1,18 @@
 """Answers of a registered model, which runs in a process of its own with the code that it was registered with."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.params import document
-from stages.tracking import store
-from stages.tracking.process import child_of_this_process, thread_settings
+from stages.tracking import outside
+from stages.tracking.process import child_of_this_process
 
 Place = tuple[Path, int, int | None]  # an encoded image: file, offset and size in bytes (None: to the end of the file)
 STALL_S = 600
-HERE = Path(__file__).parent
 
 
 def answers_of(
@@ -39,7 +35,7 @@ def answers_of(
             manifest.writelines(json.dumps([str(file.absolute()), *span]) + "\n" for file, *span in places)
         arguments = [model_uri, str(folder / "manifest"), str(stall_s)] + (["--latency"] if on_latency else [])
         done = 0
-        for line in _lines(outside("answer.py", *arguments), folder, model_uri):
+        for line in _lines(outside.command("answer.py", *arguments), folder, model_uri):
             if on_latency and "latency" in line:
                 on_latency(line["latency"])
                 continue
@@ -64,31 +60,19 @@ def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:
     return [line["answer"] for line in lines]
 
 
-def outside(script: str, *arguments: str) -> list[str]:
-    """The command that runs a script of this folder so that it sees no module of this repository (-I)."""
-    return [sys.executable, "-I", str(HERE / script), *arguments]
-
-
-def outside_environment() -> dict[str, str]:
-    """What such a script needs: where the registry is, and the number of threads that evaluate has too."""
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    kept |= thread_settings(document.cpu_threads())
-    return kept | {"MLFLOW_TRACKING_URI": store.tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
 def _lines(command: list[str], folder: Path, model_uri: str) -> Iterator[dict[str, Any]]:
     """The JSON lines that a command prints; it ends with this process, and when nobody wants more of them."""
     with (
         (folder / "stderr").open("w+b") as told,
         subprocess.Popen(
-            command, cwd=folder, env=outside_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, cwd=folder, env=outside.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=told, preexec_fn=child_of_this_process(),
         ) as process,
     ):  # fmt: skip
         assert process.stdout
         try:
-            yield from map(json.loads, process.stdout)
-        except GeneratorExit:
+            yield from (json.loads(line) for line in process.stdout if line.endswith(b"\n"))
+        except BaseException:  # also that nobody wants more
             process.kill()
             raise
         if process.wait() == -signal.SIGALRM:

@@ -73,7 +73,8 @@ def _input_px(params: TaskParams) -> str:
 
 def _lineage(name: str, params: TaskParams, version: Any) -> list[tuple[str, str]]:
     backbone = document.backbone_params(params.backbone)
-    trained, pretrained = (pointers.locked_deps(s) for s in (f"finetune@{name}", f"pretrain@{params.backbone}"))
+    stages = pointers.locked_stages()
+    trained, pretrained = (pointers.deps(stages, s) for s in (f"finetune@{name}", f"pretrain@{params.backbone}"))
     data, source = f"data/{params.dataset}", f"data/{backbone.dataset}"
     lock = Path("requirements.lock")
     packages = ", ".join(f"{package} {installed(package)}" for package in ("torch", "torchvision", "mlflow"))

@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -86,6 +87,7 @@ def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[
     options = parser.parse_args(arguments)
     stage = getattr(options, "stage", first)
     die_with_parent()
+    gc.set_threshold(100_000, 20, 20)  # importing torch and MLflow makes no garbage: Python's own 700 costs a second
     try:
         limit_threads(document.cpu_threads())
         with locked(f"{stage}@{options.key}"):

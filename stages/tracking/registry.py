@@ -180,19 +180,39 @@ def create_version(name: str, model_uri: str, run_id: str, tags: Mapping[str, st
 
 def resolve(address: str) -> str:
     """NAME, NAME@ALIAS or NAME/VERSION to an address that MLflow loads; ValueError with the versions there are."""
+    version = version_at(address)
+    return f"models:/{version.name}/{version.version}"
+
+
+def version_at(address: str) -> Any:
+    """The version at NAME (its champion), NAME@ALIAS or NAME/VERSION; ValueError with the versions there are."""
     from mlflow.exceptions import MlflowException
 
     name, _, alias = address.partition("@")
     name, _, number = name.partition("/")
     try:
         if number:
-            version = store.client().get_model_version(name, number)
-        else:
-            version = store.client().get_model_version_by_alias(name, alias or CHAMPION)
+            return store.client().get_model_version(name, number)
+        return store.client().get_model_version_by_alias(name, alias or CHAMPION)
     except MlflowException as error:
         known = ", ".join(f"@{a} (version {v})" for a, v in sorted(aliases(name).items())) or "none registered"
         raise ValueError(f"no model {address!r} in the registry; of {name!r} there are: {known}") from error
-    return f"models:/{version.name}/{version.version}"
+
+
+def facts(version: Any) -> dict[str, Any]:
+    """model.json of a version, as it was registered: params with the task's kind, classes, architecture.
+
+    RuntimeError when it is not where the registry says.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    store.client()
+    address = f"models:/{version.name}/{version.version}"
+    try:
+        return mlflow.artifacts.load_dict(f"{address}/artifacts/{version.name}/model.json")
+    except MlflowException as error:
+        raise RuntimeError(f"{address} can't be read: {' '.join(str(error).split())}") from None
 
 
 def answers(model_uri: str, images: Sequence[bytes]) -> list[dict[str, Any]]:

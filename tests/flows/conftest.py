@@ -1,16 +1,20 @@
 """Clones of the working tree with tiny data, in which the flows run as a user runs them."""
 
+import csv
+import fcntl
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet
 import pytest
 from ruamel.yaml import YAML
 
@@ -188,9 +192,31 @@ def _move_database(file: Path, before: Path, after: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], str]], tuple[Path, str]]:
+    """Name and builder -> folder and what the builder returned; processes of one test run (-n) share the folders."""
+    together = tmp_path_factory.getbasetemp()
+    together = together.parent if "PYTEST_XDIST_WORKER" in os.environ else together
+
+    def once(name: str, build: Callable[[Path], str]) -> tuple[Path, str]:
+        folder, told = together / name / "project", together / f"{name}.told"
+        with (together / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                told.write_text(build(folder))
+        return folder, told.read_text()
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def bare(built_once: Any) -> Clone:
     """The working tree as it is, in a repository of its own, with tiny parameters and drawn pictures; no data yet."""
-    clone = Clone(tmp_path_factory.mktemp("bare") / "project")
+    return Clone(built_once("bare", _build_bare)[0])
+
+
+def _build_bare(root: Path) -> str:
+    clone = Clone(root)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
         text=True, check=True,
@@ -207,15 +233,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.git("commit", "--quiet", "--message", "start")
     drawn = clone.stage("generate", ".visionline/shapes", *FORMATS, *COUNTS, *SIZES)
     assert drawn.returncode == 0, drawn.stderr
-    return clone
+    return ""
 
 
 @pytest.fixture(scope="session")
-def with_data(bare: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def with_data(bare: Clone, built_once: Any) -> Clone:
     """Three datasets, ingested by the command `generate`; nothing has run."""
-    clone = bare.copy(tmp_path_factory.mktemp("data") / "project")
-    clone.ok("generate")
-    return clone
+    return Clone(built_once("data", lambda root: bare.copy(root).ok("generate"))[0])
 
 
 @dataclass(frozen=True)
@@ -228,11 +252,10 @@ class Ran:
 
 
 @pytest.fixture(scope="session")
-def ran(with_data: Clone, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(with_data: Clone, built_once: Any) -> Ran:
     """The result of a whole `visionline run` with a Prefect server of its own."""
-    clone = with_data.copy(tmp_path_factory.mktemp("ran") / "project")
-    before = clone.git("rev-parse", "HEAD")
-    return Ran(clone, before, clone.ok("run"))
+    folder, printed = built_once("ran", lambda root: with_data.copy(root).ok("run"))
+    return Ran(Clone(folder), with_data.git("rev-parse", "HEAD"), printed)
 
 
 @pytest.fixture
@@ -259,3 +282,41 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What evaluate wrote in a clone, by the keys of the test images."""
+
+    clone: Clone
+
+    def files(self, task: str) -> dict[str, Path]:
+        """Each test image, in the order in which evaluate saw them."""
+        shapes = self.clone.root / ".visionline/shapes" / {"patterns": "imagefolder", "scenes": "coco"}[task]
+        index = self.clone.root / f"data/shapes-{task}/index"
+        rows = pyarrow.parquet.read_table(index, columns=["key", "source", "split"]).to_pylist()
+        return {
+            row["key"]: shapes / row["source"] for row in sorted(rows, key=lambda r: r["key"]) if row["split"] == "test"
+        }
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Label -> probability, of patterns."""
+        with (self.clone.root / "reports/evaluate/patterns/predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        return {row["key"]: {k: float(v) for k, v in row.items() if k not in ("key", "truth")} for row in rows}
+
+    def boxes(self) -> dict[str, list[tuple[int, float, list[float]]]]:
+        """Category, score and x, y, width, height of each box, of scenes."""
+        folder = self.clone.root / "reports/evaluate/scenes"
+        truth, results = (json.loads((folder / f"{n}.json").read_text()) for n in ("ground_truth", "predictions"))
+        keys = {image["id"]: image["file_name"] for image in truth["images"]}
+        found: dict[str, list[tuple[int, float, list[float]]]] = {key: [] for key in keys.values()}
+        for row in results:
+            found[keys[row["image_id"]]].append((row["category_id"], row["score"], row["bbox"]))
+        return found
+
+
+@pytest.fixture(scope="session")
+def evaluated(ran: Ran) -> Evaluated:
+    """What a whole run left; not to be changed."""
+    return Evaluated(ran.clone)

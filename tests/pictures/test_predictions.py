@@ -8,12 +8,15 @@ from stages.metrics.detection import Prediction, Target
 from stages.pictures.predictions import (
     GAP_PX,
     RIGHT,
+    SHADE,
     STRIP_PX,
     WRONG,
     class_colour,
     contact_sheet,
+    draw_boxes,
     draw_classifications,
     draw_detections,
+    draw_scores,
     png,
 )
 
@@ -112,3 +115,21 @@ def test_neighbouring_classes_have_different_colours():
     distances = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 1000 * np.eye(20, dtype=int)
     assert distances.min() > 40
     assert np.diagonal(distances, 1).min() > 150
+
+
+def test_answered_boxes_lie_where_they_say_with_the_colour_of_their_class():
+    boxes = [{"label": "dust", "score": 0.9, "box_xyxy": [100, 200, 300, 400]}]
+    pixels = np.asarray(draw_boxes(np.repeat(np.repeat(GREY, 2, 0), 2, 1), boxes, NAMES))
+    assert pixels.shape == (480, 640, 3)
+    for y, x in ((150, 50), (200, 80), (120, 150)):  # left, bottom and right edge at half the size
+        assert tuple(pixels[y, x]) == class_colour(1)
+    assert tuple(pixels[150, 100]) == (128, 128, 128)
+    assert np.array_equal(np.asarray(draw_boxes(GREY, [], NAMES)), GREY)
+
+
+def test_scores_stand_below_the_image_highest_first_over_bars():
+    sheet = np.asarray(draw_scores(GREY, {"a": 0.1, "b": 0.8, "c": 0.06, "d": 0.04}))
+    assert sheet.shape == (480 + 3 * STRIP_PX, 640, 3)
+    assert np.array_equal(sheet[:480], GREY)
+    shaded = [(sheet[480 + STRIP_PX * row + 2] == SHADE).all(axis=1).mean() for row in range(3)]
+    assert shaded == pytest.approx([0.8, 0.1, 0.06], abs=0.01)

@@ -1,0 +1,113 @@
+"""Stage `export`: answers of a model, a JSON line each on stdin, as pictures and as a COCO file.
+
+The first line has `classes`, `min_score` and perhaps `coco`, the file to write; each further one has `file`, `name`,
+`answer` and perhaps `picture`, the file to write.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.images import decode_rgb
+from stages.params.edit import write_atomically
+from stages.tracking.process import EXPECTED_ERRORS
+
+SIDES_PX = (640, 1600)  # the long side of a picture: an image that is smaller or larger is scaled
+
+
+def export(lines: Iterator[str]) -> None:
+    """Write what the lines ask for; ValueError or OSError name the file that can't be read or written."""
+    settings = json.loads(next(lines))
+    with _opened_coco(settings.get("coco"), settings["classes"]) as coco:
+        for row in map(json.loads, lines):
+            image = _image(row["file"])
+            if "picture" in row:
+                picture = draw(image, row["answer"], settings["classes"], settings["min_score"])
+                Path(row["picture"]).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(Path(row["picture"]), picture)
+            if coco:
+                coco.add(row["name"], image.shape[1], image.shape[0], row["answer"]["boxes"])
+
+
+def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
+    """PNG of an image uint8 [H, W, 3] with the boxes of at least a score, or with its likeliest labels."""
+    from stages.pictures import predictions
+
+    side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
+    if "boxes" not in answer:
+        return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
+    boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
+    return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px))
+
+
+class CocoFile:
+    """A COCO file that grows: annotations are written as they come, images and categories at the end."""
+
+    def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
+        self.file, self.ids = file, {name: number for number, name in enumerate(classes, start=1)}
+        self.images: list[dict[str, Any]] = []
+        self.num_annotations = 0
+        file.write('{"annotations": [')
+
+    def add(self, name: str, width: int, height: int, boxes: Sequence[Mapping[str, Any]]) -> None:
+        """An image and its boxes, in its own pixels."""
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for box in boxes:
+            # In float32, as evaluate writes them: the same numbers to the last bit.
+            x1, y1, x2, y2 = np.asarray(box["box_xyxy"], np.float32)
+            bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
+            ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[box["label"]]}
+            row = {**ids, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0, "score": box["score"]}
+            self.file.write(("," if self.num_annotations else "") + "\n" + json.dumps(row))
+            self.num_annotations += 1
+
+    def finish(self) -> None:
+        """Write the rest."""
+        categories = [{"id": number, "name": name} for name, number in self.ids.items()]
+        self.file.write(f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)}}}\n')
+
+
+@contextmanager
+def _opened_coco(path: str | None, classes: Sequence[str]) -> Iterator[CocoFile | None]:
+    """A COCO file that is there when all went well, else not at all."""
+    if path is None:
+        yield None
+        return
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf8") as file:
+            coco = CocoFile(file, classes)
+            yield coco
+            coco.finish()
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _image(file: str) -> NDArray[np.uint8]:
+    try:
+        return decode_rgb(Path(file).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+if __name__ == "__main__":
+    # Ctrl-C reaches the command too, which then ends this process; what it had begun to write goes with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        export(sys.stdin)
+    except EXPECTED_ERRORS as error:
+        sys.exit(f"visionline: export: {error}")

@@ -1,0 +1,200 @@
+"""What the gate refuses and why, on a dataset of drawn squares; how a version answers is tested beside `answers`."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.data import history
+from stages.data.dataset import Dataset
+from stages.data.formats import imagefolder
+from stages.ingest import ingest
+from stages.params.classification import Params
+from stages.params.model import GateParams
+from stages.tasks import comparison
+from stages.tracking import answers, registry
+
+CLASSES = ("red", "green", "blue")
+SPLITS = {"train": 4, "test": 20}
+LENIENT = GateParams(slices=(), margin=0.5, resamples=200)
+
+
+def draw(folder: Path) -> None:
+    """Squares of a colour that differ in brightness."""
+    rng = np.random.default_rng(0)
+    for split, count in SPLITS.items():
+        for i, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 40, (40, 40, 3)).astype(np.uint8)
+                pixels[..., i] += 10 * number
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+
+
+@dataclass
+class Registry:
+    """Versions of the model `squares`, and what they answer: the true class, but for the keys in `wrong`."""
+
+    truth: dict[str, str]
+    test_set: str
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    wrong: dict[str, set[str]] = field(default_factory=dict)
+    value: float = 1.0
+    asked: list[str] = field(default_factory=list)
+
+    def add(self, number: str, wrong: set[str] = frozenset(), **tags: str) -> None:  # type: ignore[assignment]
+        self.wrong[number] = set(wrong)
+        reported = 1 - len(wrong) / len(self.truth)
+        self.tags[number] = {
+            registry.MODEL_HASH: f"hash {number}", registry.TEST_SET: self.test_set,
+            registry.TRAINED_ON: json.dumps([["squares", "v1.dir"]]), "top1": f"{reported:.4f}",
+        } | tags  # fmt: skip
+
+    def version(self, name: str, number: str) -> registry.Version:
+        return registry.Version(name, number, f"m-{number}", self.tags[number])
+
+    def answers_of(self, uri: str, places: list[Any], on_latency: Any) -> Iterator[dict[str, Any]]:
+        number = uri.rpartition("/")[2]
+        self.asked.append(number)
+        on_latency({"single_s": 0.01, "batched_s": 0.01})
+        for key in sorted(self.truth):
+            others = [name for name in CLASSES if name != self.truth[key]]
+            label = others[0] if key in self.wrong[number] else self.truth[key]
+            yield {"answer": {"scores": {name: self.value * (name == label) for name in CLASSES}}}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("squares")
+    draw(folder / "source")
+    ingest(folder / "data/squares", imagefolder.read(folder / "source"), progress=False, workers=1)
+    return folder
+
+
+@pytest.fixture
+def known(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry with a perfect champion 1; train data are the split `train` of what lies in data/squares."""
+    shutil.copytree(squares / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    dataset = Dataset(Path("data/squares"))
+    rows = dataset.table("test", ["key", "labels"]).to_pylist()
+    made = Registry({row["key"]: row["labels"][0] for row in rows}, dataset.split_hash("test"))
+    made.add("1")
+    params = Params(dataset="squares", backbone="none", image_px=32, training={"steps": 1})
+    monkeypatch.setattr(comparison.document, "task_params", lambda name: params)
+    monkeypatch.setattr(registry, "version", made.version)
+    monkeypatch.setattr(registry, "weights_mib", lambda version: 1.0)
+    monkeypatch.setattr(answers, "answers_of", made.answers_of)
+    monkeypatch.setattr(history, "version_index", lambda name, digest, columns: dataset.table(columns=columns))
+    return made
+
+
+def judge(params: GateParams = LENIENT) -> dict[str, Any]:
+    return comparison.judge("squares", "1", "2", params, seed=0)
+
+
+def failing(decision: dict[str, Any]) -> list[str]:
+    return [check["rule"] for check in decision["checks"] if check["passed"] is False]
+
+
+def test_an_equal_challenger_with_other_weights_passes_and_is_not_superior(known: Registry) -> None:
+    known.add("2")
+    decision = judge()
+    assert decision["passed"]
+    assert decision["test_set"] == {"dataset": "squares", "hash": known.test_set, "num_images": 60}
+    assert failing(judge(LENIENT.model_copy(update={"rule": "superior"}))) == ["superior top1"]
+
+
+def test_a_class_that_is_lost_blocks_though_the_whole_is_within_the_margin(known: Registry) -> None:
+    known.add("2", {key for key, label in known.truth.items() if label == "green"})
+    params = GateParams(margin=0.5, slices=("class", "brightness", "source"), slice_images_min=10, resamples=500)
+    decision = judge(params)
+    assert not decision["passed"]
+    assert "slice class=green" in failing(decision) and "slice class=red" not in failing(decision)
+    rules = {check["rule"] for check in decision["checks"]}
+    assert {"slice brightness=dark", "slice class=blue", "slice source=test"} <= rules
+
+
+def test_a_column_of_the_index_is_a_slice_and_a_mistyped_one_is_named(known: Registry) -> None:
+    known.add("2")
+    assert "slice mode=RGB" in {c["rule"] for c in judge(GateParams(slices=("mode",), margin=0.5))["checks"]}
+    with pytest.raises(ValueError, match=r"gate\.slices: 'colour' is neither"):
+        judge(GateParams(slices=("colour",), margin=0.5))
+
+
+def test_another_test_set_is_refused_before_anything_is_asked(known: Registry) -> None:
+    known.add("2", **{registry.TEST_SET: "0123456789abcdef"})
+    with pytest.raises(ValueError, match="was evaluated on 0123456789abcdef"):
+        judge()
+    assert known.asked == []
+
+
+def test_identical_weights_are_refused(known: Registry) -> None:
+    known.add("2", **{registry.MODEL_HASH: "hash 1"})
+    with pytest.raises(ValueError, match="identical weights"):
+        judge()
+
+
+def test_a_stale_report_blocks(known: Registry) -> None:
+    known.add("2", top1="0.7500")
+    assert failing(judge()) == ["report"]
+
+
+def test_a_test_image_that_the_champion_trained_on_blocks_and_is_named(
+    known: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.add("2", **{registry.TRAINED_ON: json.dumps([["other", "v9.dir"]])})
+    tested = Dataset(Path("data/squares")).table("test", ["sha256", "split", "source"])
+
+    def index(name: str, digest: str, columns: Any) -> Any:
+        if name == "other":
+            return tested.slice(0, 0)
+        return tested.slice(3, 1).set_column(1, "split", [["train"]])
+
+    monkeypatch.setattr(history, "version_index", index)
+    decision = judge()
+    assert failing(decision) == ["no test image was trained on"]
+    (check,) = [c for c in decision["checks"] if c["passed"] is False]
+    assert check["observed"] == f"1 of 60, the first is {tested['source'][3].as_py()}"
+
+
+def test_training_data_that_nobody_can_read_any_more_are_refused(
+    known: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.add("2")
+
+    def nowhere(name: str, digest: str, columns: Any) -> Any:
+        raise FileNotFoundError(f"dataset {name}: version {digest} can't be read")
+
+    monkeypatch.setattr(history, "version_index", nowhere)
+    with pytest.raises(FileNotFoundError, match=r"v1\.dir can't be read"):
+        judge()
+    known.add("2", **{registry.TRAINED_ON: "null"})
+    with pytest.raises(ValueError, match="was trained on is not known"):
+        judge()
+
+
+def test_answers_that_are_not_finite_are_refused(known: Registry) -> None:
+    known.add("2")
+    known.value = float("nan")
+    with pytest.raises(ValueError, match=r"version 2: .*not finite"):
+        judge()
+    assert known.asked == ["2"]
+
+
+def test_costs_over_their_limits_block(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    known.add("2")
+    monkeypatch.setattr(registry, "weights_mib", lambda version: float(version.number))
+    assert failing(judge(LENIENT.model_copy(update={"max_size_ratio": 1.5}))) == ["size"]
+    assert failing(judge(LENIENT.model_copy(update={"max_latency_ms": 5.0}))) == ["latency"]
+
+
+def test_a_person_is_asked_for_where_the_gate_wants_one(known: Registry) -> None:
+    known.add("2")
+    assert judge(LENIENT.model_copy(update={"approval": True}))["needs_approval"] is True

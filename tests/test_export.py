@@ -1,0 +1,87 @@
+"""The stage `export`: all that the lines ask for, or an error that names the file and nothing half-written."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from stages import export
+
+ROOT = Path(__file__).parents[1]
+BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
+
+
+def lines(*rows: dict[str, Any], **settings: Any) -> io.StringIO:
+    first = {"classes": ["cell", "dust"], "min_score": 0.5, **settings}
+    return io.StringIO("".join(json.dumps(row) + "\n" for row in (first, *rows)))
+
+
+def photo(path: Path, orientation: int = 1) -> str:
+    """A grey photo that is stored 120 x 80 pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.full((80, 120, 3), 128, np.uint8)).save(path, exif=exif)
+    return str(path)
+
+
+def test_boxes_become_a_coco_file_that_others_read_and_pictures(tmp_path: Path) -> None:
+    first = {"file": photo(tmp_path / "a.jpg"), "name": "a.jpg", "answer": {"boxes": [BOX, BOX | {"score": 0.2}]}}
+    turned = {"file": photo(tmp_path / "b.jpg", 6), "name": "more/b.jpg", "answer": {"boxes": []}}
+    first["picture"] = str(tmp_path / "drawn/deep/a.png")
+    export.export(lines(first, turned, coco=str(tmp_path / "found.json")))
+    coco = COCO(str(tmp_path / "found.json"))
+    sizes = {image["file_name"]: (image["width"], image["height"]) for image in coco.dataset["images"]}
+    assert sizes == {"a.jpg": (120, 80), "more/b.jpg": (80, 120)}  # upright, as the boxes are
+    rows = coco.loadAnns(coco.getAnnIds(imgIds=[1], catIds=coco.getCatIds(["dust"])))
+    assert [(row["bbox"], row["score"]) for row in rows] == [([10.5, 20.25, 29.5, 39.75], s) for s in (0.75, 0.2)]
+    assert len(coco.loadRes(coco.dataset["annotations"]).anns) == 2
+    assert Image.open(tmp_path / "drawn/deep/a.png").size == (640, 427)
+
+
+def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "found.json").write_text("old")
+    (tmp_path / "broken.jpg").write_bytes(b"x")
+    row = {"file": str(tmp_path / "broken.jpg"), "name": "broken.jpg", "answer": {"boxes": []}}
+    text = lines(row, coco=str(tmp_path / "found.json")).getvalue()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.export"], input=text, cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n"), "broken.jpg: " in done.stderr) == (1, 1, True), done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["broken.jpg", "found.json"]
+    assert (tmp_path / "found.json").read_text() == "old"
+
+
+def test_ended_early_it_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.export"], cwd=ROOT, stdin=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write(lines(coco=str(tmp_path / "found.json")).getvalue())
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"), [((50, 40), (640, 512)), ((1000, 500), (1000, 500)), ((3200, 10), (1600, 5))]
+)
+def test_pictures_have_a_size_to_look_at(size: tuple[int, int], drawn: tuple[int, int]) -> None:
+    image = np.full((size[1], size[0], 3), 128, np.uint8)
+    assert Image.open(io.BytesIO(export.draw(image, {"boxes": [BOX]}, ["cell", "dust"], 0.9))).size == drawn
