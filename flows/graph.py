@@ -1,5 +1,6 @@
 """The pipeline's graph as DVC reads it from dvc.yaml: the only use of DVC's internal interface in flows."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ def restore_missing() -> None:
     from dvc.repo import Repo
 
     with Repo() as repo:
-        missing = [str(out.def_path) for out in repo.index.outs if not Path(out.fs_path).exists() and out.hash_info]
+        missing = [_place(out) for out in repo.index.outs if not Path(out.fs_path).exists() and out.hash_info]
         if missing:
             repo.checkout(targets=missing, allow_missing=True, force=False)
 
@@ -120,12 +121,17 @@ def _read(repo: Any) -> Graph:
         for stage in pipeline
     }
     pointers = tuple(
-        DataPointer(out.def_path, out.status().get(str(out), ""))
+        DataPointer(_place(out), out.status().get(str(out), ""))
         for stage in order
         if not stage.cmd
         for out in stage.outs
     )
     return Graph(stages, tuple(sorted(pointers, key=lambda p: p.path)))
+
+
+def _place(out: Any) -> str:
+    """Where an output lies; DVC's own word for it is relative to the file that names it, here or in data/."""
+    return os.path.relpath(out.fs_path).replace(os.sep, "/")
 
 
 def _reasons(stage: Any) -> list[str]:

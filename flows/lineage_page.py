@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from flows import trace
 from flows.lineage_layout import layout
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 228, 50, 64, 22, 16  # pixels of the drawing
@@ -53,8 +52,11 @@ code { font: 12px/1.5 ui-monospace, monospace; } pre { white-space: pre-wrap; ba
 """
 
 
-def page(document: Mapping[str, Any], mlflow: str | None) -> str:
-    """The page of a lineage as `trace --json` gives it; mlflow: where MLflow's pages are served, for links."""
+def page(document: Mapping[str, Any], lines: Sequence[str], mlflow: str | None) -> str:
+    """The page of a lineage as `trace --json` gives it.
+
+    lines: what is said of it below the drawing. mlflow: where MLflow's pages are served, for links.
+    """
     numbers = {node["id"]: i for i, node in enumerate(document["nodes"])}
     asked = html.escape(document["asked"])
     sections = "\n".join(_section(node, numbers, document, mlflow) for node in document["nodes"])
@@ -68,7 +70,7 @@ def page(document: Mapping[str, Any], mlflow: str | None) -> str:
 <header><h1>Lineage of {asked}</h1>
 <p>Sources are on the left, what was made from them on the right. Choose a node for its facts. {served}</p></header>
 <main><div class="drawing">{_drawing(document, numbers)}
-<div class="lists">{"".join(_lists(document))}</div></div>
+<div class="lists">{"".join(_lists(document, lines))}</div></div>
 <aside>
 {sections}
 </aside></main>
@@ -192,12 +194,11 @@ def _value(name: str, value: Any) -> str:
     return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
-def _lists(document: Mapping[str, Any]) -> Iterator[str]:
+def _lists(document: Mapping[str, Any], lines: Sequence[str]) -> Iterator[str]:
     """What the terminal says below the tree."""
     if document["notes"]:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in document["notes"])
         yield f'<h2>What could not be found</h2><ul class="notes">{notes}</ul>'
-    lines = [*trace.changed_lines(document), *trace.image_lines(document)]
     if lines:
         told = "".join(f"<li>{html.escape(line.strip())}</li>" for line in lines)
         yield f"<h2>In words</h2><ul>{told}</ul>"

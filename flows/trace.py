@@ -54,8 +54,9 @@ def write_page(document: Mapping[str, Any], file: Path) -> None:
     """Write a lineage as one HTML page."""
     from flows.lineage_page import page
 
+    lines = [*changed_lines(document), *image_lines(document)]
     try:
-        write_atomically(file, page(document, mlflow_address()).encode())
+        write_atomically(file, page(document, lines, mlflow_address()).encode())
     except OSError as error:
         raise UsageError(f"--html {file}: {error.strerror or error}") from None
 

@@ -10,6 +10,7 @@ from stages.tracking.registry import TRAINED_ON
 
 ALIAS, VERSION, RUN, DATASET, MISSING = "alias", "version", "run", "dataset", "missing"
 MODELS, DATA, EVALUATIONS = "models/", "data/", "reports/evaluate/"
+CONTROL = ".control"
 SHORT = 10  # digits of a hash that people see
 
 
@@ -129,6 +130,8 @@ def _add_source(graph: Graph, records: Records, made: str, path: str, digest: st
     if not path.startswith((MODELS, EVALUATIONS)):
         return  # marks of validate: those runs hang on the dataset
     run = maker(records, digest, before)
+    if run is None and path.endswith(CONTROL):
+        return  # where a task asks for no control, its stage makes a mark and no run
     if run is None:
         graph.link(made, _add_missing(graph, path, digest), _by(path, digest))
         return

@@ -174,6 +174,7 @@ class Clone:
 def _linked(source: str, target: str) -> None:
     """Links to what the project never changes in place; a copy of all else."""
     is_constant = any(part in source for part in ("/.dvc/cache/", "/data/", "/models/", "/mlartifacts/"))
+    is_constant = is_constant and not source.endswith(".dvc")  # DVC writes a pointer in place
     (os.link if is_constant else shutil.copy2)(source, target)
 
 
