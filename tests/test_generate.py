@@ -24,7 +24,7 @@ def test_draws_every_format_and_leaves_alone_what_is_there(tmp_path):
     assert first.returncode == 0, first.stderr
     files = _files(tmp_path)
     assert sorted({path.split("/")[0] for path in files}) == ["coco", "imagefolder", "imagenet", "voc"]
-    assert sum(path.endswith((".jpg", ".JPEG")) for path in files) == 12 * 3 + 2 * (3 + 1 + 1) + 8 * 3
+    assert sum(path.endswith((".jpg", ".JPEG")) for path in files) == 12 * 2 + 2 * (3 + 1 + 1) + 8 * 3
     second = _generate(tmp_path, *options, "--seed", 1)
     assert second.returncode == 0 and second.stdout.count("left as it is") == 4
     assert _files(tmp_path) == files

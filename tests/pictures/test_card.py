@@ -107,7 +107,7 @@ def test_a_detector_has_sizes_and_no_calibration():
 @pytest.mark.parametrize("missing", ["purpose", "limits"])
 def test_a_text_may_be_missing(missing):
     text = text_of(page(card(**{missing: ""})))
-    assert ("set `purpose`" in text) == (missing == "purpose")
+    assert ("set `models.NAME.purpose`" in text) == (missing == "purpose")
 
 
 def test_the_same_facts_give_the_same_page():

@@ -111,9 +111,7 @@ OBJECT_TEXTURES: dict[str, Texture] = {
 GROUND_TEXTURES: tuple[Texture, ...] = (clouded, wooden, graded, grainy, striped, checked, marbled)
 
 
-def colour(
-    rng: Rng, saturation: tuple[float, float], value: tuple[float, float], hue: float | None = None
-) -> Colour:
+def colour(rng: Rng, saturation: tuple[float, float], value: tuple[float, float], hue: float | None = None) -> Colour:
     """A random colour with saturation and value in these ranges; its hue is the given one, or any."""
     shade = rng.random() if hue is None else hue
     return np.array(colorsys.hsv_to_rgb(shade % 1, rng.uniform(*saturation), rng.uniform(*value)), np.float32)
