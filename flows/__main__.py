@@ -347,6 +347,11 @@ def main() -> NoReturn:
         _end(error, 2)
     except (WorkError, RuntimeError, OSError) as error:
         _end(error, 1)
+    except Exception as error:
+        # By name: to import MLflow for its exception would cost every command seconds.
+        if "MlflowException" not in [kind.__name__ for kind in type(error).__mro__]:
+            raise
+        _end(RuntimeError(f"MLflow: {' '.join(str(error).split())}"), 1)
     sys.exit(0)
 
 

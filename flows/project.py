@@ -39,6 +39,7 @@ def environment(root: Path) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # what fails is told in a line; its page has the rest
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # about 15 s until a server that is not there is told
         "GX_ANALYTICS_ENABLED": "false",
         "DVC_NO_ANALYTICS": "true",
         "GIT_PYTHON_REFRESH": "quiet",
