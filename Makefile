@@ -6,11 +6,11 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint
+.PHONY: help setup run test test-all lint
 
 help:
 	@echo "make run    draw a dataset, train, evaluate and register two models (about 5 minutes)"
-	@echo "make test   run the tests (about 15 minutes)"
+	@echo "make test   run the tests (up to 15 minutes); make test-all: the long ones too (up to 30)"
 	@echo "make lint   ruff and mypy"
 
 setup: $(READY)
@@ -33,6 +33,9 @@ run: $(READY)
 	@visionline run
 
 test: $(READY)
+	@python -m pytest -n 2 --dist loadfile -m "not gpu and not long"
+
+test-all: $(READY)
 	@python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)

@@ -85,11 +85,13 @@ def restore_missing() -> None:
 
 
 def storage() -> tuple[str, dict[str, str]]:
-    """The cache's folder, and name -> address of each remote; addresses on this machine are absolute."""
+    """The cache's folder, and name -> address of each remote, the default first; those on this machine are absolute."""
     from dvc.repo import Repo
 
     with Repo() as repo:
-        urls = {name: str(settings["url"]) for name, settings in repo.config["remote"].items()}
+        default = repo.config["core"].get("remote")
+        named = sorted(repo.config["remote"].items(), key=lambda entry: entry[0] != default)
+        urls = {name: str(settings["url"]) for name, settings in named}
         return str(Path(repo.cache.local.path).parents[1]), {n: _absolute(repo, n, url) for n, url in urls.items()}
 
 

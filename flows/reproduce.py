@@ -88,8 +88,11 @@ def _connect(worktree: Path) -> None:
         shutil.copy(local, worktree / local)
     cache, remotes = graphs.storage()
     _dvc(worktree, "cache", "dir", "--local", cache)
-    for remote, url in remotes.items():
-        _dvc(worktree, "remote", "modify", "--local", remote, "url", url)
+    for i, (remote, url) in enumerate(remotes.items()):
+        known = _dvc_command("remote", "modify", "--local", remote, "url", url)
+        if subprocess.run(known, cwd=worktree, capture_output=True, check=False).returncode:
+            # A remote that came after the snapshot.
+            _dvc(worktree, "remote", "add", "--local", *(["--default"] if i == 0 else []), remote, url)
 
 
 def _bring(worktree: Path, dataset: str, digest: str) -> None:

@@ -76,6 +76,7 @@ def test_a_later_version_is_shown_beside_the_champion_of_its_time(clone: Any) ->
     assert clone.aliases("patterns") == {"challenger": 2, "champion": 1}
 
 
+@pytest.mark.long
 def test_a_card_that_can_not_be_made_is_told_and_made_by_the_next_run(clone: Any) -> None:
     saliency = clone.root / "stages/tasks/saliency.py"
     text = saliency.read_text()
@@ -96,6 +97,7 @@ def test_a_card_that_can_not_be_made_is_told_and_made_by_the_next_run(clone: Any
     assert sorted(cards(clone, "patterns")) == [1, 2]
 
 
+@pytest.mark.long
 def test_a_run_adds_a_missing_card(clone: Any) -> None:
     with sqlite3.connect(clone.root / ".visionline/mlflow.db") as database:
         database.execute("DELETE FROM model_version_tags WHERE key = 'visionline.card' AND name = 'scenes'")

@@ -75,6 +75,7 @@ def test_init_commits_a_recipe_and_keeps_what_is_not_committed(bare: Any, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_status_says_why_and_accept_keeps_what_still_stands(clone: Any) -> None:
     def stages() -> dict[str, Any]:
         return {row["name"]: row for row in json.loads(clone.ok("status", "--json"))["stages"]}
@@ -163,6 +164,7 @@ def answer_of(address: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ui_starts_pages_on_loopback_once_and_ends_them(ran: Any, tmp_path: Path) -> None:
     clone = ran.clone.copy(tmp_path / "project")
     try:

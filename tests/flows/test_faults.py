@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def change_classes(clone: Any, dataset: str, add: str | None = None, remove: str | None = None) -> None:
@@ -66,5 +66,6 @@ def test_faulty_data_stop_before_any_training(clone: Any, tmp_path: Path) -> Non
 
     clone.git("checkout", "--quiet", "HEAD~2", "--", *(f"data/{name}.dvc" for name in names))
     clone.dvc("checkout", "--quiet", "--force")
-    assert "0 stages ran" in clone.ok("run")
+    printed = clone.ok("run")
+    assert "0 stages ran" in printed or "Everything is up to date" in printed
     assert clone.aliases("patterns") == {"challenger": 1, "champion": 1}

@@ -18,7 +18,15 @@ def retrained(ran: Any, prefect_url: str, tmp_path_factory: pytest.TempPathFacto
     """A clone whose task `patterns` has a champion 1 and a challenger 2, which was trained longer."""
     clone = ran.clone.copy(tmp_path_factory.mktemp("retrained") / "project")
     clone.settings["PREFECT_API_URL"] = prefect_url
-    clone.ok("run", "--only", "patterns", "--set", "tasks.patterns.training.steps=30")
+    clone.ok(
+        "run",
+        "--only",
+        "patterns",
+        "--set",
+        "tasks.patterns.training.steps=30",
+        "--set",
+        "tasks.patterns.control=false",
+    )
     assert clone.aliases("patterns") == {"challenger": 2, "champion": 1}
     return clone
 
@@ -87,6 +95,7 @@ def test_a_challenger_that_passes_becomes_champion_and_can_be_taken_back(clone: 
     assert (early.returncode, "had no champion" in early.stderr) == (2, True)
 
 
+@pytest.mark.long
 def test_without_approval_nothing_moves_and_force_is_recorded_as_such(clone: Any) -> None:
     set_values(clone, LENIENT % "true")
     assert "patterns version 2 stays challenger: needs a person" in refusal(clone)
@@ -100,6 +109,7 @@ def test_without_approval_nothing_moves_and_force_is_recorded_as_such(clone: Any
     assert journal(clone)[-1] == ("force", "2")
 
 
+@pytest.mark.long
 def test_a_version_whose_files_are_gone_stays_challenger(clone: Any) -> None:
     artifact(clone, 2).unlink()
     told = refusal(clone)
@@ -113,6 +123,7 @@ def test_a_registry_out_of_reach_stops_promotion(clone: Any) -> None:
     assert len(told.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_killed_between_journal_and_alias_is_repaired_by_the_next_command(clone: Any) -> None:
     set_values(clone, LENIENT % "false")
     script = (
@@ -129,6 +140,7 @@ def test_killed_between_journal_and_alias_is_repaired_by_the_next_command(clone:
     assert clone.aliases("patterns")["champion"] == 2
 
 
+@pytest.mark.long
 def test_run_applies_the_gate_where_it_is_automatic(clone: Any) -> None:
     set_values(clone, LENIENT % "false", "models.patterns.promote=auto")
     printed = clone.ok("run", "--only", "patterns", "--set", "tasks.patterns.training.steps=32")
