@@ -107,10 +107,8 @@ def pointer_hash(pointer: Path) -> str | None:
 
 
 def _read(repo: Any) -> Graph:
-    import networkx
-
     graph = repo.index.graph
-    order = list(networkx.topological_sort(graph.reverse()))
+    order = _by_urgency(graph)
     pipeline = [stage for stage in order if stage.cmd]
     names = {id(stage): stage.addressing.partition(":")[2] or stage.addressing for stage in pipeline}
     stages = {
@@ -134,6 +132,21 @@ def _read(repo: Any) -> Graph:
 def _place(out: Any) -> str:
     """Where an output lies; DVC's own word for it is relative to the file that names it, here or in data/."""
     return os.path.relpath(out.fs_path).replace(os.sep, "/")
+
+
+def _by_urgency(graph: Any) -> list[Any]:
+    """Stages in an order that respects what they need, the start of the longest chain first.
+
+    Where cores are fewer than ready stages, pretraining, which all else waits for, must not wait for a control.
+    """
+    import networkx
+
+    before = list(networkx.topological_sort(graph.reverse()))
+    height: dict[Any, int] = {}  # stages that follow one another after it
+    for stage in reversed(before):
+        height[stage] = 1 + max((height[later] for later in graph.predecessors(stage)), default=0)
+    waits = {stage: len(networkx.descendants(graph, stage)) for stage in before}
+    return sorted(before, key=lambda stage: (-height[stage], waits[stage], str(stage.addressing)))
 
 
 def _reasons(stage: Any) -> list[str]:

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from flows import server
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 400
+TIMEOUT_S = 900
 # What `stages.generate` shall draw, small enough that a stage spends its time on starting.
 FORMATS = ("--only", "imagenet", "--only", "imagefolder", "--only", "coco")
 COUNTS = ("--imagenet", "6", "2", "--imagefolder", "6", "3", "4", "--scenes", "12", "6", "6")
