@@ -174,7 +174,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the result table and where to look further."""
     table = Table(title="Metrics on the test split, with bootstrap intervals", title_justify="left")
     for column in COLUMNS:
-        table.add_column(column, no_wrap=column == "task")
+        table.add_column(column, no_wrap=column in ("task", "versions"))
     for row in result["tasks"]:
         table.add_row(*(cell.replace(" [", "\n[").replace(", c", "\nc") for cell in _cells(row)))
     console.print(table)
