@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import document
-from stages.tracking.process import EXPECTED_ERRORS, die_with_parent, limit_threads
+from stages.tracking.process import die_with_parent, errors_in_lines, limit_threads
 
 TOLERANCE = 0.02  # of the main metric, where lock file, threads or instruction set differ from the recorded ones
 
@@ -94,9 +94,6 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     options = _parser().parse_args(sys.argv[1:])
     die_with_parent()
-    try:
+    with errors_in_lines(f"certify {options.name}"):
         limit_threads(document.cpu_threads())
         certify(options.name, options.version, options.worktree, options.output)
-    except EXPECTED_ERRORS as error:
-        print(f"certify {options.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(1)

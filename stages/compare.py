@@ -5,12 +5,11 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from stages.params import document
-from stages.tracking.process import EXPECTED_ERRORS, die_with_parent, limit_threads, locked
+from stages.tracking.process import die_with_parent, errors_in_lines, limit_threads, locked
 
 
 def compare(name: str, champion: str, challenger: str, output: Path) -> None:
@@ -34,12 +33,6 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     options = _parser().parse_args(sys.argv[1:])
     die_with_parent()
-    try:
+    with errors_in_lines(f"compare {options.name}"), locked(f"compare@{options.name}"):
         limit_threads(document.cpu_threads())
-        with locked(f"compare@{options.name}"):
-            compare(options.name, options.champion, options.challenger, options.output)
-    except EXPECTED_ERRORS as error:
-        if os.environ.get("VISIONLINE_DEBUG"):
-            raise
-        print(f"compare {options.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        compare(options.name, options.champion, options.challenger, options.output)

@@ -88,17 +88,24 @@ def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[
     stage = getattr(options, "stage", first)
     die_with_parent()
     gc.set_threshold(100_000, 20, 20)  # importing torch and MLflow makes no garbage: Python's own 700 costs a second
-    try:
+    with errors_in_lines(f"{stage} {options.key}"):
         limit_threads(document.cpu_threads())
         with locked(f"{stage}@{options.key}"):
             stages[stage](options.key)
+    sys.exit(0)
+
+
+@contextmanager
+def errors_in_lines(who: str) -> Iterator[None]:
+    """End the process with code 1 and lines on stderr where an error is one that a person can act on."""
+    try:
+        yield
     except EXPECTED_ERRORS as error:
         if os.environ.get("VISIONLINE_DEBUG"):
             raise
         for line in str(error).splitlines() or [type(error).__name__]:
-            print(f"{stage} {options.key}: {line}", file=sys.stderr, flush=True)
+            print(f"{who}: {line}", file=sys.stderr, flush=True)
         sys.exit(1)
-    sys.exit(0)
 
 
 # What a person can act on; anything else is a bug and shows its traceback, as these do with VISIONLINE_DEBUG=1.

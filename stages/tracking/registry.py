@@ -61,12 +61,7 @@ class Version:
 
 def version(name: str, number: str) -> Version:
     """A version of a model; ValueError when there is none of that number."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = store.client().get_model_version(name, number)
-    except MlflowException as error:
-        raise ValueError(f"{name} has no version {number}: {' '.join(str(error).split())}") from None
+    found = version_at(f"{name}/{number}")
     return Version(name, str(found.version), str(found.source).rpartition("/")[2], found.tags)
 
 
