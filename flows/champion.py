@@ -36,10 +36,14 @@ def promote(
         raise UsageError(f"{name} has no registered version: visionline run")
     if wanted == present:
         raise UsageError(f"version {wanted} is the champion of {name} already; the versions: visionline history {name}")
-    decision = _judged(name, present, wanted, is_forced) | {"approved_by": who}
+    try:
+        registry.version(f"{name}/{wanted}")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    decision = _judged(name, present, wanted) | {"approved_by": who, "forced": is_forced}
     passed = decision["passed"] and (who is not None or not decision["needs_approval"])
-    run_id = registry.note_decision(name, wanted, decision | {"promoted": passed or is_forced, "forced": is_forced})
-    decision |= {"promoted": passed or is_forced, "forced": is_forced, "run": run_id}
+    decision["promoted"] = passed or is_forced
+    decision["run"] = registry.note_decision(name, wanted, decision)
     if not decision["promoted"]:
         raise WorkError("\n".join(refusal(decision)))
     said = {"reason": reason, "decision": decision} | ({"who": who} if who else {})
@@ -47,8 +51,8 @@ def promote(
     return decision | {"entry": entry.number}
 
 
-def _judged(name: str, champion: str, challenger: str, is_forced: bool) -> dict[str, Any]:
-    """The decision that the stage `compare` comes to; forced, it may be that nothing could be measured."""
+def _judged(name: str, champion: str, challenger: str) -> dict[str, Any]:
+    """The decision that the stage `compare` comes to; that nothing could be measured is one, too."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "decision.json"
         command = [sys.executable, "-m", "stages.compare", name, "--champion", champion, "--challenger", challenger]
@@ -58,20 +62,11 @@ def _judged(name: str, champion: str, challenger: str, is_forced: bool) -> dict[
         )  # fmt: skip
         if done.returncode == 0:
             return json.loads(file.read_text(encoding="utf8"))
-    told = done.stderr.strip().splitlines()[-1:] or [f"stages.compare ended with {done.returncode}"]
-    if not is_forced:
-        raise WorkError(f"{name} version {challenger} stays challenger: {told[0].removeprefix(f'compare {name}: ')}")
-    check = {
-        "rule": "comparison",
-        "passed": False,
-        "observed": told[0],
-        "needed": "both models measured",
-        "numbers": {},
-    }
-    return {
-        "name": name, "champion": champion, "challenger": challenger, "passed": False, "needs_approval": False,
-        "checks": [check],
-    }  # fmt: skip
+    told = (done.stderr.strip().splitlines() or [f"stages.compare ended with {done.returncode}"])[-1]
+    observed = told.removeprefix(f"compare {name}: ")
+    check = {"rule": "comparison", "passed": False, "observed": observed, "needed": "both measured", "numbers": {}}
+    decision = {"name": name, "champion": champion, "challenger": challenger, "checks": [check]}
+    return decision | {"passed": False, "needs_approval": False}
 
 
 def refusal(decision: Mapping[str, Any]) -> list[str]:
@@ -85,7 +80,10 @@ def refusal(decision: Mapping[str, Any]) -> list[str]:
 
 
 def promote_where_automatic(names: list[str]) -> list[str]:
-    """After a run: the gate where `promote: auto` and the challenger is not the champion; lines on what came of it."""
+    """The gate where `promote: auto` and a challenger was never judged; lines on what came of it.
+
+    Not only after stages ran: a run that was killed before its gate leaves it to the next.
+    """
     from stages.tracking import journal, registry
 
     models = document.load().models
@@ -94,13 +92,15 @@ def promote_where_automatic(names: list[str]) -> list[str]:
         model = models.get(name)
         if model is None or model.promote != "auto":
             continue
-        aliases = registry.aliases(name)
-        if aliases.get(registry.CHALLENGER) in (None, journal.champion(name)):
+        challenger = registry.aliases(name).get(registry.CHALLENGER)
+        if challenger in (None, journal.champion(name)):
+            continue
+        if registry.DECISION in registry.version(f"{name}/{challenger}").tags:
             continue
         try:
             decision = promote(name, reason="promote: auto")
             told.append(f"{name}: version {decision['challenger']} passed the gate and is the champion now")
-        except WorkError as error:
+        except RuntimeError as error:  # refused, or somebody else moved the champion meanwhile
             told += str(error).splitlines()
     return told
 

@@ -28,15 +28,14 @@ def reproduce(address: str, output: Path | None, console: Console) -> dict[str, 
     The certificate is attached to the version, and written to a folder if one is given. WorkError when a commit or
     data are nowhere, when an image is not what was trained on, or when a stage fails.
     """
-    from stages.tracking import registry, runs, store
+    from stages.tracking import lineage, records, registry, runs, store
 
     try:
-        name, number = registry.resolve(address).removeprefix("models:/").split("/")
-        version = registry.version(name, number)
-        run = runs.producer(f"models/{name}", version.model_hash)
+        version = registry.version(address)
+        run, trained_on = lineage.builder(records.read(), version.model_hash), version.trained_on
     except ValueError as error:
         raise UsageError(str(error)) from None
-    commit, trained_on = run.data.tags["git.commit"], version.trained_on
+    name, number, commit = version.name, version.number, run.tags["git.commit"]
     with locked(f"reproduce-{name}"), _worktree(commit, f"{name}-{number}") as worktree:
         console.print(f"{name} version {number}: commit {commit[:12]} in {worktree}", highlight=False)
         _connect(worktree)

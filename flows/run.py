@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flows import champion, history
 from flows import graph as graphs
-from flows import history
 from flows.project import UsageError
 from stages.params import document, edit
 from stages.tracking.process import locked
@@ -38,7 +38,7 @@ def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
         stale = graph.stale()
         stale += _unregistered(graph, stale)
         outcomes = _work(graph, stale, params.cpu_threads) if stale else []
-    promoted = _promote([name for name in params.tasks if not only or name in only]) if stale else []
+        promoted = champion.promote_where_automatic([name for name in params.tasks if not only or name in only])
     ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
     return {
         "tasks": [_row(name) for name in params.tasks if not only or name in only],
@@ -116,12 +116,6 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
     finally:
         history.commit_only([Path("dvc.lock")], "run: " + ", ".join(stale)[:200])
         runs.end_pipeline(parent, succeeded, {"stages": stale})
-
-
-def _promote(tasks: list[str]) -> list[str]:
-    from flows import champion
-
-    return champion.promote_where_automatic(tasks)
 
 
 def _row(task: str) -> dict[str, Any]:

@@ -20,12 +20,11 @@ def certify(name: str, number: str, worktree: Path, output: Path) -> dict[str, A
     from stages.data.shards import replace_file
     from stages.data.versions import hash_path
     from stages.pictures import certificate
-    from stages.tracking import environment, registry
-    from stages.tracking.runs import producer
+    from stages.tracking import environment, lineage, records, registry
 
-    version = registry.version(name, number)
-    run = producer(f"models/{name}", version.model_hash)
-    recorded = {tag: run.data.tags.get(tag) for tag in (environment.LOCK, environment.CPU, environment.CPU_THREADS)}
+    version = registry.version(f"{name}/{number}")
+    run = lineage.builder(records.read(), version.model_hash)
+    recorded = {tag: run.tags.get(tag) for tag in (environment.LOCK, environment.CPU, environment.CPU_THREADS)}
     here = environment.environment_tags()
     rebuilt = worktree / "models" / name
     is_equal = hash_path(rebuilt) == version.model_hash
@@ -34,7 +33,7 @@ def certify(name: str, number: str, worktree: Path, output: Path) -> dict[str, A
         "version": number,
         "model_hash": version.model_hash,
         "rebuilt_hash": hash_path(rebuilt),
-        "snapshot_commit": run.data.tags["git.commit"],
+        "snapshot_commit": run.tags["git.commit"],
         "trained_on": [{"dataset": dataset, "hash": digest} for dataset, digest in version.trained_on],
         "environment": {
             tag.removeprefix("visionline."): {"recorded": recorded[tag], "here": here[tag]} for tag in recorded

@@ -38,7 +38,7 @@ def judge(name: str, champion: str, challenger: str, params: GateParams, seed: i
     ValueError when the two can't be compared: identical weights, another test set than the challenger was evaluated
     on, a version that does not answer, answers that are not finite, or training data that can't be read any more.
     """
-    old, new = registry.version(name, champion), registry.version(name, challenger)
+    old, new = registry.version(f"{name}/{champion}"), registry.version(f"{name}/{challenger}")
     if old.model_hash == new.model_hash:
         raise ValueError(f"versions {champion} and {challenger} have identical weights: there is nothing to promote")
     task_params = document.task_params(name)

@@ -103,7 +103,8 @@ def move(name: str, written: list[Entry], action: str, version: str, **said: Any
 
 def before(written: list[Entry]) -> str | None:
     """The champion that a rollback returns to: that of the last entry which no rollback has taken back."""
-    standing: list[str] = []
+    # A champion from before there was a journal is what the first entry says was there.
+    standing = [written[0].previous] if written and written[0].previous else []
     for entry in written:
         if entry.action == "rollback" and standing:
             standing.pop()

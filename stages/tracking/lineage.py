@@ -116,6 +116,14 @@ def makers(records: Records, digest: str) -> list[Run]:
     return [run for run in found if REPRODUCTION not in run.tags] or found
 
 
+def builder(records: Records, model_hash: str) -> Run:
+    """The newest run that made these weights; ValueError when MLflow knows of none."""
+    made = makers(records, model_hash)
+    if not made:
+        raise ValueError(f"MLflow knows no finished run that made model {model_hash}: built elsewhere, or deleted")
+    return made[-1]
+
+
 def maker(records: Records, digest: str, before: str) -> Run | None:
     """The run whose contents were used at a time: the newest that began before it, else the newest."""
     found = makers(records, digest)

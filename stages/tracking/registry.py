@@ -16,6 +16,7 @@ from stages.tracking import store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
+DECISION = "visionline.decision"  # the run that holds what the gate decided last of a version
 TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
 CARD = "visionline.card"  # where the model card of a version lies
 HERE = Path(__file__).parent
@@ -27,7 +28,6 @@ class Version:
 
     name: str
     number: str
-    model_id: str
     tags: Mapping[str, str]
 
     @property
@@ -59,10 +59,10 @@ class Version:
         return float(told) if told is not None else None
 
 
-def version(name: str, number: str) -> Version:
-    """A version of a model; ValueError when there is none of that number."""
-    found = version_at(f"{name}/{number}")
-    return Version(name, str(found.version), str(found.source).rpartition("/")[2], found.tags)
+def version(address: str) -> Version:
+    """The version at NAME (its champion), NAME@ALIAS or NAME/VERSION; ValueError with the versions there are."""
+    found = version_at(address)
+    return Version(found.name, str(found.version), found.tags)
 
 
 def weights_mib(version: Version) -> float:
@@ -91,7 +91,7 @@ def note_decision(name: str, number: str, decision: Mapping[str, Any]) -> str:
     run_id = client.create_run(store.experiment_id(), tags=tags, run_name=f"promote@{name}").info.run_id
     client.log_dict(run_id, dict(decision), "decision.json")
     client.set_terminated(run_id, "FINISHED")
-    client.set_model_version_tag(name, number, "visionline.decision", run_id)
+    client.set_model_version_tag(name, number, DECISION, run_id)
     client.set_model_version_tag(name, number, "visionline.promoted", str(decision["promoted"]).lower())
     return run_id
 

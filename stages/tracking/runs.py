@@ -188,22 +188,6 @@ def close_dead_runs() -> list[str]:
     return [run.info.run_name for run in dead]
 
 
-def producer(path: str, digest: str) -> Any:
-    """The newest finished run that made an output with this hash, reproductions left out.
-
-    ValueError when MLflow knows of none.
-    """
-    found = store.client().search_runs(
-        [store.experiment_id()],
-        f"attributes.status = 'FINISHED' and tags.`dvc.out.{path}` = '{digest}'",
-        order_by=["attributes.start_time DESC"],
-    )
-    made = [run for run in found if REPRODUCTION not in run.data.tags]
-    if not made:
-        raise ValueError(f"MLflow knows no finished run that made {path} {digest}: it was built elsewhere, or deleted")
-    return made[0]
-
-
 def note_reproduction(name: str, number: str, folder: Path, verdict: str) -> str:
     """Attach a certificate's files to a version, as a run of its own and a tag; returns the run's id."""
     client = store.client()

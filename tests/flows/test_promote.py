@@ -82,6 +82,8 @@ def test_a_challenger_that_passes_becomes_champion_and_can_be_taken_back(clone: 
     assert second["decision"]["checks"] == decision["checks"]
     tags = dict(clone.sql("SELECT key, value FROM model_version_tags WHERE name = 'patterns' AND version = 2"))
     assert (tags["visionline.promoted"], tags["visionline.decision"]) == ("true", decision["run"])
+    unknown = clone.visionline("promote", "patterns", "--version", "9")
+    assert (unknown.returncode, "patterns/9" in unknown.stderr) == (2, True)
     already = clone.visionline("promote", "patterns")
     assert (already.returncode, "champion of patterns already" in already.stderr) == (2, True)
 
@@ -142,7 +144,17 @@ def test_killed_between_journal_and_alias_is_repaired_by_the_next_command(clone:
 
 @pytest.mark.long
 def test_run_applies_the_gate_where_it_is_automatic(clone: Any) -> None:
+    # The challenger waits since a run that came before the parameter, or was killed: nothing is stale, the gate is due.
     set_values(clone, LENIENT % "false", "models.patterns.promote=auto")
-    printed = clone.ok("run", "--only", "patterns", "--set", "tasks.patterns.training.steps=32")
-    assert "patterns: version 3 passed the gate and is the champion now" in printed
-    assert clone.aliases("patterns") == {"challenger": 3, "champion": 3}
+    printed = clone.ok("run", "--only", "patterns")
+    assert "patterns: version 2 passed the gate and is the champion now" in printed
+    assert clone.aliases("patterns") == {"challenger": 2, "champion": 2}
+    assert "the gate" not in clone.ok("run", "--only", "patterns")
+
+
+@pytest.mark.long
+def test_an_automatic_gate_judges_a_refused_challenger_once(clone: Any) -> None:
+    set_values(clone, (LENIENT % "false").replace("}", ", max_size_mib: 0.01}"), "models.patterns.promote=auto")
+    assert "patterns version 2 stays challenger: size: " in clone.ok("run", "--only", "patterns")
+    assert "stays challenger" not in clone.ok("run", "--only", "patterns")
+    assert clone.aliases("patterns") == {"challenger": 2, "champion": 1}

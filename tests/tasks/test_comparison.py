@@ -56,8 +56,9 @@ class Registry:
             registry.TRAINED_ON: json.dumps([["squares", "v1.dir"]]), "top1": f"{reported:.4f}",
         } | tags  # fmt: skip
 
-    def version(self, name: str, number: str) -> registry.Version:
-        return registry.Version(name, number, f"m-{number}", self.tags[number])
+    def version(self, address: str) -> registry.Version:
+        name, _, number = address.partition("/")
+        return registry.Version(name, number, self.tags[number])
 
     def answers_of(self, uri: str, places: list[Any], on_latency: Any) -> Iterator[dict[str, Any]]:
         number = uri.rpartition("/")[2]

@@ -153,6 +153,13 @@ def test_rollbacks_take_promotions_back_one_by_one(model: str) -> None:
     assert journal.before(journal.entries(model)) is None
 
 
+def test_a_rollback_returns_to_a_champion_from_before_the_journal(model: str) -> None:
+    store.client().set_registered_model_alias(model, registry.CHAMPION, "3")
+    move("promote", "4")
+    assert journal.entries(model)[0].previous == "3"
+    assert journal.before(journal.entries(model)) == "3"
+
+
 def test_who_was_champion_at_a_moment() -> None:
     written = [
         journal.Entry(1, "2026-04-01T10:00:00.000+00:00", "first", "1", None, "ada"),
