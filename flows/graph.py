@@ -1,7 +1,7 @@
 """The pipeline's graph as DVC reads it from dvc.yaml: the only use of DVC's internal interface in flows."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def pointer_hash(pointer: Path) -> str | None:
 
 def _read(repo: Any) -> Graph:
     graph = repo.index.graph
-    order = _by_urgency(graph)
+    order = _by_urgency(graph, repo.index.stages)
     pipeline = [stage for stage in order if stage.cmd]
     names = {id(stage): stage.addressing.partition(":")[2] or stage.addressing for stage in pipeline}
     stages = {
@@ -134,19 +134,20 @@ def _place(out: Any) -> str:
     return os.path.relpath(out.fs_path).replace(os.sep, "/")
 
 
-def _by_urgency(graph: Any) -> list[Any]:
-    """Stages in an order that respects what they need, the start of the longest chain first.
+def _by_urgency(graph: Any, listed: Sequence[Any]) -> list[Any]:
+    """Stages in an order that respects what they need, the start of the longest chain first; else as they are listed.
 
     Where cores are fewer than ready stages, pretraining, which all else waits for, must not wait for a control.
     """
     import networkx
 
+    position = {stage: number for number, stage in enumerate(listed)}
+
     before = list(networkx.topological_sort(graph.reverse()))
     height: dict[Any, int] = {}  # stages that follow one another after it
     for stage in reversed(before):
         height[stage] = 1 + max((height[later] for later in graph.predecessors(stage)), default=0)
-    waits = {stage: len(networkx.descendants(graph, stage)) for stage in before}
-    return sorted(before, key=lambda stage: (-height[stage], waits[stage], str(stage.addressing)))
+    return sorted(before, key=lambda stage: (-height[stage], position[stage]))
 
 
 def _reasons(stage: Any) -> list[str]:

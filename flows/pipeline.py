@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -50,7 +50,7 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
     """
     runner: Any = ThreadPoolTaskRunner(max_workers=workers)
     try:
-        return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), table)
+        return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), workers, table)
     except TerminationSignal:
         raise WorkError("ended by a signal; the next run goes on from here") from None
     finally:
@@ -58,42 +58,56 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
 
 
 @flow(name="pipeline", validate_parameters=False, persist_result=False)
-def pipeline(graph: Graph, stale: frozenset[str], table: Callable[[], str]) -> list[Outcome]:
-    """Every stale stage as soon as all that it needs is done; a failure stops only what needs it."""
+def pipeline(graph: Graph, stale: frozenset[str], workers: int, table: Callable[[], str]) -> list[Outcome]:
+    """Every stale stage once all that it needs is done, the most urgent first; a failure stops only what needs it."""
     os.environ[FLOW_RUN_VARIABLE] = str(flow_run.get_id())
     futures: dict[str, PrefectFuture[Outcome]] = {}
-    for name, stage in graph.stages.items():
-        if name in stale:
-            needed = [futures[n] for n in stage.needs if n in futures]
-            futures[name] = reproduce.with_options(
-                name=name,
-                retries=int(stage.meta.get("retries", 0)),
-                timeout_seconds=None,
-            ).submit(stage, return_state=False, wait_for=needed)
-    outcomes, failures = [], []
-    for future in futures.values():
-        _wait(future)
-        if future.state.is_completed():
-            outcomes.append(future.result())
-        elif future.state.is_failed() or future.state.is_crashed():
-            failures.append(str(future.result(raise_on_failure=False)))
+    for name, future in _as_they_end(graph, stale, workers, futures):
+        futures[name] = future
+    ended = [futures[name] for name in graph.stages if name in futures]
+    failures = [str(future.result(raise_on_failure=False)) for future in ended if not future.state.is_completed()]
     if failures:
         raise WorkError("\n".join(failures))
+    assert len(ended) == len(stale), "without a failure every stage has run"
     create_markdown_artifact(key="visionline-result", markdown=table(), description="What the pipeline made")
-    return outcomes
+    return [future.result() for future in ended]
 
 
-def _wait(future: PrefectFuture[Outcome]) -> None:
-    """Wait for a stage; a signal ends the stages too, which Prefect would let run to their end."""
+def _as_they_end(
+    graph: Graph, stale: frozenset[str], workers: int, ended: Mapping[str, PrefectFuture[Outcome]]
+) -> Iterator[tuple[str, PrefectFuture[Outcome]]]:
+    """Run stages; each comes out when it ends, and what needs it is started when it ended well.
+
+    A stage is not submitted before it is ready: Prefect would let it wait in one of the workers' places.
+    """
+    waiting = [stage for name, stage in graph.stages.items() if name in stale]
+    running: dict[PrefectFuture[Outcome], Stage] = {}
+    done: set[str] = set()
     try:
-        future.wait()
-    except BaseException:
+        while True:
+            ready = [stage for stage in waiting if done.issuperset(stale.intersection(stage.needs))]
+            for stage in ready[: workers - len(running)]:
+                waiting.remove(stage)
+                retries = int(stage.meta.get("retries", 0))
+                task = reproduce.with_options(name=stage.name, retries=retries, timeout_seconds=None)
+                needed = [ended[name] for name in stage.needs if name in ended]
+                running[task.submit(stage, return_state=False, wait_for=needed)] = stage
+            if not running:
+                return
+            future = next(as_completed(list(running)))
+            future.wait()  # without it the state is what the server knew last
+            stage = running.pop(future)
+            done |= {stage.name} if future.state.is_completed() else set()
+            yield stage.name, future
+    except BaseException:  # a signal: it ends the stages too, which Prefect would let run to their end
+        _ENDING.set()
         for process in tuple(_RUNNING):
             process.kill()
         raise
 
 
 _RUNNING: set[subprocess.Popen[str]] = set()
+_ENDING = threading.Event()  # this process ends: what a worker starts now must end, too
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
@@ -109,6 +123,8 @@ def reproduce(stage: Stage) -> Outcome:
         preexec_fn=child_of_this_process(),
     )
     _RUNNING.add(process)
+    if _ENDING.is_set():
+        process.kill()
     timeout_s = float(stage.meta.get("timeout_s", 86400))
     timer = threading.Timer(timeout_s, process.kill)
     timer.start()

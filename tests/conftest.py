@@ -1,6 +1,10 @@
-"""Fixtures for every test: the real data beside the project, and single-threaded torch."""
+"""Fixtures for every test: the real data beside the project, a browser, and single-threaded torch."""
 
+import json
 import os
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ("gpu", "background-networking", "component-update", "sync")
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +25,25 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the datasets in ../shared/data, beside the repository")
     return folder
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[[Path], str]:
+    """A headless browser that opens a page and returns its document; no console message, no request of the page."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium to open the page")
+
+    def document(page: Path) -> str:
+        log, disabled = tmp_path / "net.json", [f"--disable-{what}" for what in QUIET]
+        done = subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--no-first-run", *disabled, f"--user-data-dir={tmp_path}/user",
+             "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom", page.as_uri()],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line] == []
+        started = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+        # The browser asks its maker for things of its own; what a page asks for has the page as its origin.
+        assert [p.get("url") for p in started if p.get("initiator", "not an origin") != "not an origin"] == []
+        return done.stdout
+
+    return document

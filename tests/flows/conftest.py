@@ -141,13 +141,13 @@ class Clone:
     def yaml(self, path: str) -> Any:
         return YAML(typ="safe").load(self.root / path)
 
-    def processes(self) -> list[psutil.Process]:
-        """Every live process that works in the clone."""
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Every live process that works in the clone, and has these words in its command."""
         found = []
         for process in psutil.process_iter():
             try:
                 if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(self.root):
-                    found.append(process)
+                    found += [process] if set(words) <= set(process.cmdline()) else []
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found

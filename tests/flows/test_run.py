@@ -102,7 +102,7 @@ def checkpoints(clone: Any) -> list[Path]:
 
 
 def trainers(clone: Any) -> list[Any]:
-    return [p for p in clone.processes() if "stages.finetune" in " ".join(p.cmdline())]
+    return clone.processes("stages.finetune")
 
 
 def test_a_killed_trainer_goes_on_and_ends_with_the_same_bits(clone: Any) -> None:
@@ -148,9 +148,8 @@ def test_after_a_kill_nothing_goes_on_and_the_next_run_ends_with_the_same_bits(
         if victim.startswith("run"):
             os.kill(run.pid, signal.SIGTERM if "politely" in victim else signal.SIGKILL)
         else:
-            for process in clone.processes():
-                if "dvc" in process.cmdline() and "repro" in process.cmdline():
-                    process.kill()
+            for process in clone.processes("dvc", "repro"):
+                process.kill()
         wait_for(lambda: not trainers(clone), 20)
         run.wait(timeout=180)
         wait_for(lambda: not clone.processes(), 20)
