@@ -1,10 +1,9 @@
 """The operation `ingest`: new labelled images become a new version of a dataset, committed and announced."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,19 @@ from stages.params import document, edit
 from stages.tracking.process import child_of_this_process, locked
 
 EVENT = "visionline.dataset.version"
+PATIENCE_S = 7 * 24 * 3600.0  # for a training in this checkout, where nobody is there to try again
 
 
-def ingest(name: str, arguments: list[str], task_kind: str | None = None) -> dict[str, Any]:
+def ingest(name: str, arguments: list[str], task_kind: str | None = None, wait_s: float = 0.0) -> dict[str, Any]:
     """Add a source to data/NAME (arguments: those of `python -m stages.ingest NAME`); returns what it did.
 
-    The pointer is committed by itself, and params.yaml gets the entries that are missing. WorkError when the source
-    can't be taken; the dataset is then as it was.
+    wait_s: how long a run in this checkout is waited for. The pointer is committed by itself, and params.yaml gets the
+    entries that are missing. WorkError when the source can't be taken; the dataset is then as it was.
     """
     if task_kind is not None and task_kind not in document.task_kinds():
         raise UsageError(f"--task {task_kind}: no such kind; there are: {', '.join(document.task_kinds())}")
     _check_params()
-    with locked("run", wait_s=0.0):
+    with locked("run", wait_s=wait_s):
         report = _stage(name, arguments)
         _dvc("add", f"data/{name}")
         added = _add_entries(name, task_kind)
@@ -36,6 +36,30 @@ def ingest(name: str, arguments: list[str], task_kind: str | None = None) -> dic
     if committed:
         _announce(name, report)
     return report | {"params_added": added, "committed": committed}
+
+
+def watch(
+    name: str, source: str, arguments: list[str], task_kind: str | None, settle_s: float
+) -> Iterator[dict[str, Any]]:
+    """Ingest a folder or bucket prefix each time that something whole is new in it; what each ingest did.
+
+    A batch that can't be taken is told on stderr and waits for the next change.
+    """
+    poll_s = min(2.0, max(0.2, settle_s / 4))
+    command = [sys.executable, "-m", "stages.watch", source, "--settle", str(settle_s), "--poll", str(poll_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=child_of_this_process()) as watcher:
+        assert watcher.stdout
+        print(f"watching {source}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        try:
+            for _ in watcher.stdout:
+                try:
+                    yield ingest(name, arguments, task_kind, wait_s=PATIENCE_S)
+                except (UsageError, WorkError, RuntimeError) as error:
+                    print(f"visionline: {error or 'this batch was not taken'}", file=sys.stderr, flush=True)
+        finally:
+            watcher.kill()
+    if watcher.returncode == 2:
+        raise UsageError("")
 
 
 def _check_params() -> None:
@@ -97,13 +121,9 @@ def _task_entry(dataset: str, kind: str, backbone: str) -> dict[str, Any]:
 
 
 def _announce(name: str, report: Mapping[str, Any]) -> None:
-    """Tell the Prefect server, if one is given, that there is a new version: what schedules and triggers wait for."""
-    if not os.environ.get("PREFECT_API_URL"):
-        return
-    from prefect.events import emit_event
-    from prefect.events.worker import EventsWorker
+    """Tell the Prefect server that there is a new version: what schedules and triggers wait for."""
+    from flows import services
 
-    revision = history.git("rev-parse", "HEAD")
-    payload = {"dataset": name, "revision": revision, **{k: report[k] for k in ("added", "relabelled", "splits")}}
-    emit_event(EVENT, resource={"prefect.resource.id": f"visionline.dataset.{name}"}, payload=payload)
-    EventsWorker.instance().drain()
+    counts = {key: report[key] for key in ("added", "relabelled", "splits")}
+    payload = {"dataset": name, "revision": history.git("rev-parse", "HEAD"), **counts}
+    services.announce(EVENT, f"visionline.dataset.{name}", payload)

@@ -1,6 +1,7 @@
 """The flow `pipeline`: one Prefect task a stage of DVC's graph, independent stages side by side."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ DVC_TALK = (
     "Running stage", "> ", "Updating lock file", "Generating lock file", "To track the changes", "\tgit add",
     "To enable auto staging", "\tdvc config", "Use `dvc push`", "Verifying ", "ERROR: failed to reproduce",
 )  # fmt: skip
+KILLED = re.compile(r"exited with -\d+")  # what DVC says of a command that a signal ended
 RAN, CACHED, FRESH = "ran", "from cache", "fresh"
 
 
@@ -43,14 +45,19 @@ class StageError(WorkError):
     """A stage ended with an error; the message is its own last line."""
 
 
-def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], str]) -> list[Outcome]:
+class KilledError(StageError):
+    """A signal ended a stage, or DVC around it: that says nothing against its work."""
+
+
+def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], str], kills: int = 0) -> list[Outcome]:
     """Run the stale stages of a graph on the Prefect server of the environment; WorkError names what failed.
 
-    table: the result in markdown, asked for at the end and shown on Prefect's pages.
+    table: the result in markdown, asked for at the end and shown on Prefect's pages. kills: how often a stage that a
+    signal ended is started again, from its checkpoint.
     """
     runner: Any = ThreadPoolTaskRunner(max_workers=workers)
     try:
-        return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), workers, table)
+        return pipeline.with_options(task_runner=runner)(graph, frozenset(stale), workers, table, kills)
     except TerminationSignal:
         raise WorkError("ended by a signal; the next run goes on from here") from None
     finally:
@@ -58,11 +65,11 @@ def run(graph: Graph, stale: Iterable[str], workers: int, table: Callable[[], st
 
 
 @flow(name="pipeline", validate_parameters=False, persist_result=False)
-def pipeline(graph: Graph, stale: frozenset[str], workers: int, table: Callable[[], str]) -> list[Outcome]:
+def pipeline(graph: Graph, stale: frozenset[str], workers: int, table: Callable[[], str], kills: int) -> list[Outcome]:
     """Every stale stage once all that it needs is done, the most urgent first; a failure stops only what needs it."""
     os.environ[FLOW_RUN_VARIABLE] = str(flow_run.get_id())
     futures: dict[str, PrefectFuture[Outcome]] = {}
-    for name, future in _as_they_end(graph, stale, workers, futures):
+    for name, future in _as_they_end(graph, stale, workers, kills, futures):
         futures[name] = future
     ended = [futures[name] for name in graph.stages if name in futures]
     failures = [str(future.result(raise_on_failure=False)) for future in ended if not future.state.is_completed()]
@@ -74,7 +81,7 @@ def pipeline(graph: Graph, stale: frozenset[str], workers: int, table: Callable[
 
 
 def _as_they_end(
-    graph: Graph, stale: frozenset[str], workers: int, ended: Mapping[str, PrefectFuture[Outcome]]
+    graph: Graph, stale: frozenset[str], workers: int, kills: int, ended: Mapping[str, PrefectFuture[Outcome]]
 ) -> Iterator[tuple[str, PrefectFuture[Outcome]]]:
     """Run stages; each comes out when it ends, and what needs it is started when it ended well.
 
@@ -88,8 +95,9 @@ def _as_they_end(
             ready = [stage for stage in waiting if done.issuperset(stale.intersection(stage.needs))]
             for stage in ready[: workers - len(running)]:
                 waiting.remove(stage)
-                retries = int(stage.meta.get("retries", 0))
-                task = reproduce.with_options(name=stage.name, retries=retries, timeout_seconds=None)
+                asked = int(stage.meta.get("retries", 0))
+                again = None if asked else _was_killed
+                task = reproduce.with_options(name=stage.name, retries=asked or kills, retry_condition_fn=again)
                 needed = [ended[name] for name in stage.needs if name in ended]
                 running[task.submit(stage, return_state=False, wait_for=needed)] = stage
             if not running:
@@ -128,11 +136,11 @@ def reproduce(stage: Stage) -> Outcome:
     timeout_s = float(stage.meta.get("timeout_s", 86400))
     timer = threading.Timer(timeout_s, process.kill)
     timer.start()
-    state, last = FRESH, deque[str](maxlen=1)
+    state, last, talk = FRESH, deque[str](maxlen=1), ""
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            state = _state(line) or state
+            state, talk = _state(line) or state, line
             if line.strip() and not line.startswith(DVC_TALK) and not line.startswith("Stage '"):
                 last.append(line.strip())
                 logger.info(line.rstrip())
@@ -144,9 +152,16 @@ def reproduce(stage: Stage) -> Outcome:
         process.kill()
         _RUNNING.discard(process)
     if code:
+        if not is_late and not _ENDING.is_set() and (code < 0 or KILLED.search(talk)):
+            raise KilledError(f"stage {stage.name} failed: a signal ended it")
         reason = f"took over {timeout_s:g} s" if is_late else (last[0] if last else f"dvc ended with {code}")
         raise StageError(f"stage {stage.name} failed: {reason}")
     return Outcome(stage.name, state)
+
+
+def _was_killed(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether a failed stage shall be started again though dvc.yaml does not say so."""
+    return isinstance(state.data, KilledError)
 
 
 def _state(line: str) -> str | None:

@@ -19,13 +19,16 @@ from stages.tracking.process import locked
 REPORTS = Path("reports/evaluate")
 
 
-def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
+def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0, kills: int = 0) -> dict[str, Any]:
     """Bring the models of all tasks, or of some, up to date; returns what the result table shows.
+
+    wait_s: how long another run or ingest in this checkout is waited for; kills: how often a stage that a signal ended
+    is started again.
 
     UsageError when parameters or data do not fit, WorkError when a stage does; finished stages stay usable.
     """
     began = time.monotonic()
-    with locked("run", wait_s=0.0):
+    with locked("run", wait_s=wait_s):
         params = _parameters(assignments)
         unknown = [name for name in only if name not in params.tasks]
         if unknown:
@@ -37,7 +40,7 @@ def run(only: Sequence[str], assignments: Mapping[str, str]) -> dict[str, Any]:
         graph = graph.only(only) if only else graph
         stale = graph.stale()
         stale += _unregistered(graph, stale)
-        outcomes = _work(graph, stale, params.cpu_threads) if stale else []
+        outcomes = _work(graph, stale, params.cpu_threads, kills) if stale else []
         promoted = champion.promote_where_automatic([name for name in params.tasks if not only or name in only])
     ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
     return {
@@ -90,9 +93,9 @@ def _unregistered(graph: graphs.Graph, stale: list[str]) -> list[str]:
     ]
 
 
-def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
+def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int, kills: int) -> list[Any]:
     """Run stages under one MLflow run and one Prefect flow run; commit dvc.lock whatever became of them."""
-    from flows import ui
+    from flows import services
     from flows.server import prefect_api
     from stages.tracking import runs
 
@@ -104,13 +107,12 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int) -> list[Any]:
     Console().print(f"{len(stale)} of {len(graph.stages)} stages to do; starting Prefect")
     succeeded = False
     try:
-        service = ui.running("prefect")
-        with prefect_api(f"{service}/api" if service else None):
+        with prefect_api(services.prefect_api()):
             from flows import pipeline
 
             tasks = [stage.key for stage in graph.stages.values() if stage.verb == graphs.REGISTER]
             workers = pipeline.capacity(cpu_threads)
-            outcomes = pipeline.run(graph, stale, workers, lambda: markdown([_row(task) for task in tasks]))
+            outcomes = pipeline.run(graph, stale, workers, lambda: markdown([_row(task) for task in tasks]), kills)
         succeeded = True
         return outcomes
     finally:

@@ -20,15 +20,14 @@ LOG = LOCAL_STATE / "logs" / "prefect-server.log"
 
 @contextmanager
 def prefect_api(service: str | None = None) -> Iterator[str]:
-    """The address of a Prefect server, also in PREFECT_API_URL while it is open: of the environment, or the service's.
+    """The address of a Prefect server, also in PREFECT_API_URL while it is open: of the service that there is.
 
-    Without either a server of our own is started on loopback, its database in PREFECT_HOME. The
+    Without one a server of our own is started on loopback, its database in PREFECT_HOME. The
     kernel ends it with this process, which Prefect's own embedded server does not survive to do after kill -9.
     """
-    given = os.environ.get("PREFECT_API_URL") or service
-    if given:
-        os.environ["PREFECT_API_URL"] = given
-        yield given
+    if service:
+        os.environ["PREFECT_API_URL"] = service
+        yield service
         return
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
@@ -49,7 +48,8 @@ def start_server(port: int, log: Path, is_bound_to_us: bool) -> subprocess.Popen
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--timeout-keep-alive", "10"]
-    environment = {**os.environ, "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
+    pages = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "PREFECT_UI_API_URL": f"{pages}/api", "PREFECT_UI_URL": pages}
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

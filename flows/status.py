@@ -1,6 +1,6 @@
 """The operation `status`: datasets, stages with why they are stale and what they cost, models with their aliases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from flows import graph as graphs
 from flows.project import UsageError
 from stages.params import document
 
+NUM_LOG_FILES = 2  # of served requests, the newest
+
 
 def status() -> dict[str, Any]:
     """The state of the repository, as plain data; UsageError when params.yaml or dvc.yaml can't be read."""
-    from stages.tracking import registry, runs
+    from stages.tracking import registry, requests, runs
 
     try:
         params = document.load()
@@ -28,6 +30,11 @@ def status() -> dict[str, Any]:
         "datasets": [{"name": n, "state": _dataset_state(n, problems)} for n in params.datasets],
         "stages": [_stage(stage, stale, costs) for stage in graph.stages.values() if stage.verb != graphs.REGISTER],
         "models": [{"name": name, "aliases": registry.aliases(name)} for name in params.tasks],
+        "serving": [
+            {"model": name, **row}
+            for name in params.tasks
+            for row in requests.compared(requests.read(name, NUM_LOG_FILES))
+        ],
     }
 
 
@@ -44,7 +51,7 @@ def _stage(stage: graphs.Stage, stale: set[str], costs: Mapping[str, float]) -> 
 
 
 def show(state: Mapping[str, Any], console: Console) -> None:
-    """Print the state as three tables."""
+    """Print the state as tables."""
     datasets = Table("dataset", "state")
     for row in state["datasets"]:
         datasets.add_row(row["name"], row["state"])
@@ -59,3 +66,17 @@ def show(state: Mapping[str, Any], console: Console) -> None:
         )
     for table in (datasets, stages, models):
         console.print(table)
+    if state["serving"]:
+        console.print(_served(state["serving"]))
+
+
+def _served(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How the versions that answer, or answer beside, compare."""
+    table = Table("served", "version", "as", "requests", "failed", "refused", "median ms", "p95 ms", "score", "agrees")
+    for row in rows:
+        table.add_row(
+            row["model"], row["version"], row["role"], *(str(row[key]) for key in ("requests", "failed", "refused")),
+            *(f"{row[key]:.1f}" for key in ("median_ms", "p95_ms")),
+            *("–" if row[key] is None else f"{row[key]:.3f}" for key in ("mean_score", "agreement")),
+        )  # fmt: skip
+    return table

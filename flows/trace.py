@@ -63,10 +63,10 @@ def write_page(document: Mapping[str, Any], file: Path) -> None:
 
 def mlflow_address() -> str | None:
     """Where MLflow's pages are served now, or None."""
-    from flows import ui
+    from flows import services
 
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return given if given.startswith("http") else ui.running("mlflow")
+    return given if given.startswith("http") else services.running("mlflow")
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from stages.data import formats, index
 from stages.data.arrivals import Arrived, Outcome, Reader, quieten, read_all
 from stages.data.dataset import Description
+from stages.data.fetch import checked, folder_of
 from stages.data.records import Rejected, Source
 from stages.data.removals import withdrawn, writing
 from stages.data.shards import ShardWriter, remove_leftovers, replace_file
@@ -198,6 +199,16 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _source(text: str) -> str:
+    try:
+        checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if "://" not in text and not Path(text).exists():
+        raise argparse.ArgumentTypeError(f"{text!r} is not there")
+    return text
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.ingest",
@@ -205,7 +216,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog="example: python -m stages.ingest bccd ../shared/data/bccd --format voc",
     )
     parser.add_argument("name", type=_name, metavar="NAME", help="the dataset; it lies in data/NAME")
-    parser.add_argument("source", type=_folder, metavar="SOURCE", help="folder that holds the labelled images")
+    parser.add_argument(
+        "source",
+        type=_source,
+        metavar="SOURCE",
+        help="folder or archive with the labelled images, or s3://, gs://, https://",
+    )
     parser.add_argument("--format", required=True, choices=formats.names())
     parser.add_argument("--split", type=_split, metavar="SPEC", help="train, val, test, or train=0.8,val=0.1,test=0.1")
     parser.add_argument("--images", type=_folder, metavar="DIR", help="where the images lie, if not in SOURCE")
@@ -213,6 +229,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--licence", metavar="TEXT", help="the licence of the source")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write what was done")
     return parser.parse_args(arguments)
+
+
+def _downloaded(done: int, total: int) -> None:
+    print(f"downloaded {done:,} of {total:,} files", file=sys.stderr, flush=True)
 
 
 def _print_report(report: IngestReport, name: str, notes: tuple[str, ...]) -> None:
@@ -234,10 +254,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     quieten()
     try:
-        source = formats.open_source(options.format, options.source, options.images)
-        if options.licence is not None:
-            source = replace(source, licence=options.licence)
-        report = ingest(Path("data") / options.name, source, split=options.split, strict=options.strict)
+        with folder_of(options.source, _downloaded) as folder:
+            source = formats.open_source(options.format, folder, options.images)
+            if options.licence is not None:
+                source = replace(source, licence=options.licence)
+            report = ingest(Path("data") / options.name, source, split=options.split, strict=options.strict)
         if options.report is not None:
             replace_file(options.report, index.canonical(report.document()))
     except BrokenProcessPool:

@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from stages.params.backbone import BackboneParams, modules_of
 from stages.params.dataset import DatasetParams
 from stages.params.model import ModelParams
+from stages.params.retraining import RetrainingParams
 from stages.params.section import Name, Section
 from stages.params.task import TaskParams
 
@@ -46,6 +47,7 @@ class Params(Section):
     backbones: dict[Name, BackboneParams]
     tasks: dict[Name, Task]
     models: dict[Name, ModelParams] = Field(default_factory=dict, description="what becomes of a task's versions")
+    retraining: RetrainingParams = Field(default_factory=RetrainingParams, description="when, without a person")
 
 
 # Group, key of its entries, group that holds what the key names.

@@ -1,14 +1,14 @@
 """A script, run outside the repository: one registered model, with its own code, answers over HTTP.
 
-`front.py MODEL_URI HOST PORT MAX_BYTES FACTS`: POST /predict takes encoded images as they are, POST /invocations what
-MLflow's scoring protocol knows (base64 in JSON); FACTS is the JSON that GET /version answers with.
+`front.py MODEL_URI SOCKET FACTS`: on a Unix socket, POST /predict takes encoded images as they are, POST /invocations
+what MLflow's scoring protocol knows (base64 in JSON). A line on stdout says that it answers; FACTS (JSON) names the
+version. flows/router.py stands before it, and limits the bodies.
 """
 
 import signal
 
 if __name__ == "__main__":
-    # Ctrl-C ends it without a traceback also while it imports and loads; then uvicorn takes over.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the router, which ends this process
 
 import asyncio
 import io
@@ -16,8 +16,8 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import mlflow
 import pandas as pd
@@ -27,7 +27,6 @@ from fastapi.responses import JSONResponse
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 from werkzeug.formparser import FormDataParser
@@ -35,7 +34,6 @@ from werkzeug.http import parse_options_header
 
 RAW = ("image/", "application/octet-stream")
 REASON_LENGTH = 500
-PATIENCE = 16  # of a body that is too large, this many times the limit is read before the connection is closed
 
 
 class Model(Protocol):
@@ -46,7 +44,7 @@ class Model(Protocol):
     def predict(self, data: Any, params: Any = None) -> Any: ...
 
 
-def application(model: Model, facts: dict[str, Any], max_bytes: int) -> FastAPI:
+def application(model: Model, facts: dict[str, Any]) -> FastAPI:
     """The routes. Requests are read side by side and answered one after the other: a forward pass uses every thread."""
     app = FastAPI(title=f"{facts.get('name')} version {facts.get('version')}", docs_url=None, redoc_url=None)
     one_at_a_time = asyncio.Semaphore(1)
@@ -57,21 +55,11 @@ def application(model: Model, facts: dict[str, Any], max_bytes: int) -> FastAPI:
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        headers = {"Connection": "close"} if error.status_code == 413 else None  # the rest of it is not read
-        return JSONResponse({"error": error.detail}, error.status_code, headers)
-
-    @app.get("/ping")
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/version")
-    async def version() -> dict[str, Any]:
-        return facts
+        return JSONResponse({"error": error.detail}, error.status_code)
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        body, content_type = await _body(request, max_bytes), request.headers.get("content-type", "")
+        body, content_type = await request.body(), request.headers.get("content-type", "")
         if content_type.startswith("multipart/form-data"):
             answers = await work(_answers, model, _parts(body, content_type))
             return Response(f'{{"answers": [{", ".join(answers)}]}}', media_type="application/json")
@@ -85,29 +73,10 @@ def application(model: Model, facts: dict[str, Any], max_bytes: int) -> FastAPI:
 
     @app.post("/invocations")
     async def score(request: Request) -> Response:
-        body, content_type = await _body(request, max_bytes), request.headers.get("content-type", "")
+        body, content_type = await request.body(), request.headers.get("content-type", "")
         return await work(_scored, model, body, content_type or "application/json")
 
     return app
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body; no more of it is kept than the limit, but some more is read, so that the sender hears why."""
-    body, size, patience = bytearray(), 0, PATIENCE * max_bytes
-    declared = request.headers.get("content-length", "")
-    is_hopeless = declared.isdecimal() and int(declared) > patience
-    stream: AsyncIterator[bytes] = request.stream()
-    try:
-        while not is_hopeless and size <= patience and (part := await anext(stream, None)) is not None:
-            size += len(part)
-            body += part if size <= max_bytes else b""
-    except ClientDisconnect:
-        raise HTTPException(400, "the body ended early") from None
-    if is_hopeless or size > max_bytes:
-        raise HTTPException(413, f"the body has more than {max_bytes} bytes: see --max-bytes")
-    if not body:
-        raise HTTPException(400, "the body is empty")
-    return bytes(body)
 
 
 def _answers(model: Model, images: Sequence[bytes]) -> list[str]:
@@ -161,37 +130,21 @@ def _shortened(text: str) -> str:
     return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} ..."
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """The address, taken before the model is loaded: a taken port is told at once."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(address)
-    return bound
-
-
-def main(model_uri: str, host: str, port: int, max_bytes: int, facts: dict[str, Any]) -> None:
+def main(model_uri: str, path: str, facts: dict[str, Any]) -> None:
     """Serve until a signal comes."""
-    try:
-        bound = _bound(host, port)
-    except OSError as error:
-        _end(f"can't listen on {host}:{port}: {error.strerror or error}: choose another --port")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
         model = mlflow.pyfunc.load_model(model_uri)
     except Exception as error:  # whatever the model's own code, or the registry, makes of it
-        _end(f"{model_uri} can't be loaded: {error}")
-    name, port = f"[{host}]" if ":" in host else host, bound.getsockname()[1]
-    bound.listen()  # whoever reads the next line and calls at once waits for a moment, and is not refused
-    print(f"serving {facts['name']} version {facts['version']} on http://{name}:{port}", flush=True)
-    config = uvicorn.Config(application(model, facts, max_bytes), log_level="warning", timeout_graceful_shutdown=10)
-    uvicorn.Server(config).run(sockets=[bound])
-
-
-def _end(reason: str) -> NoReturn:
-    print(f"visionline: {' '.join(reason.split())}", file=sys.stderr)
-    sys.exit(1)
+        print(f"visionline: {model_uri} can't be loaded: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path)
+        bound.listen()  # whoever reads the next line and calls at once waits for a moment, and is not refused
+        print("ready", flush=True)
+        config = uvicorn.Config(application(model, facts), log_level="warning", timeout_keep_alive=3600)
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), json.loads(sys.argv[5]))
+    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

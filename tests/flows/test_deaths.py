@@ -1,0 +1,57 @@
+"""Anything may die at any moment of a retraining: started again, the cycle ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_story import drop, flow_runs, services, told, wait_for  # noqa: F401 - fixtures
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+SEED = int(os.environ.get("VISIONLINE_TEST_SEED", "0"))  # of the moments at which something dies
+
+
+def kill(clone: Any, victim: str) -> int | None:
+    """SIGKILL a service or what trains; its pid, None when it is not there (yet)."""
+    if victim == "trainer":
+        found = clone.processes("stages.finetune")
+        for process in found:
+            process.kill()
+        return found[0].pid if found else None
+    pid = json.loads((clone.root / f".visionline/services/{victim}.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    return int(pid)
+
+
+@pytest.mark.parametrize("victim", ["trainer", "worker", "prefect", "mlflow"])
+def test_a_retraining_outlives_the_death_of(services: Any, tmp_path: Path, victim: str) -> None:  # noqa: F811
+    clone, addresses = services
+    api, rng = f"{addresses['prefect']}/api", random.Random(f"{SEED} {victim}")
+    drop(clone, tmp_path / "drop", is_new=True)
+    clone.ok("ingest", "shapes-patterns", str(tmp_path / "drop"), "--format", "imagefolder", "--split", "train")
+    wait_for("a retraining starts", lambda: [r for r in flow_runs(api, "retrain") if r["state_type"] == "RUNNING"])
+    delay_s = rng.uniform(0, 30)
+    print(f"seed {SEED}: {victim} dies {delay_s:.1f} s into the retraining")
+    time.sleep(0 if victim == "trainer" else delay_s)
+    pid = wait_for("something to kill", lambda: kill(clone, victim))
+    print(f"killed {pid}")
+    clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0")
+
+    def is_over() -> bool:
+        runs = flow_runs(api, "retrain") + flow_runs(api, "pipeline")
+        return clone.aliases("patterns").get("champion") == 2 and all(
+            run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SCHEDULED") for run in runs
+        )
+
+    wait_for("the cycle completes, and no run is left running", is_over, 600)
+    assert clone.aliases("patterns") == {"challenger": 2, "champion": 2}
+    journal = json.loads(clone.ok("history", "patterns", "--json"))
+    assert [entry["version"] for entry in journal] == ["1", "2"]
+    assert clone.sql("SELECT count(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
+    clone.ok("run")  # the lock is free, and nothing is left to do
+    assert clone.aliases("patterns") == {"challenger": 2, "champion": 2}
