@@ -2,12 +2,16 @@
 
 import csv
 import fcntl
+import http.server
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet
 import pytest
+from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
 from flows import server
@@ -320,3 +325,85 @@ class Evaluated:
 def evaluated(ran: Ran) -> Evaluated:
     """What a whole run left; not to be changed."""
     return Evaluated(ran.clone)
+
+
+# Retrained without a person, and promoted whatever the numbers say.
+UNATTENDED = (
+    "models.patterns={promote: auto, gate: {margin: 1.0, slices: [], max_latency_ratio: null}}",
+    "retraining={quiet_s: 1, retries: %d}",
+    "tasks.patterns.control=false",
+)
+
+
+@dataclass(frozen=True)
+class Attended:
+    """A clone with services and deployments of its own, and what a webhook was told."""
+
+    clone: Clone
+    addresses: dict[str, str]
+    told: list[dict[str, str]]
+
+    def flow_runs(self, name: str) -> list[dict[str, Any]]:
+        """Runs of a flow as the server knows them, oldest first."""
+        body = json.dumps({"flows": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_ASC"}).encode()
+        address = f"{self.addresses['prefect']}/api/flow_runs/filter"
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def ingest(self, folder: Path, split: str, is_new: bool) -> int:
+        """Ingest pictures of the train split, turned over or as they are; how many."""
+        train = self.clone.root / ".visionline/shapes/imagefolder/train"
+        files = [file for label in sorted(train.iterdir()) for file in sorted(label.iterdir())[:2]]
+        for file in files:
+            place = folder / file.parent.name / f"new-{file.stem}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if is_new:
+                with Image.open(file) as image:
+                    ImageOps.flip(image.convert("RGB")).save(place)
+            else:
+                shutil.copy(file, place)
+        self.clone.ok("ingest", "shapes-patterns", str(folder), "--format", "imagefolder", "--split", split)
+        return len(files)
+
+    def wait_for(self, what: str, condition: Callable[[], Any], timeout_s: float = 300) -> Any:
+        """What a condition comes to when it is met; fails with `what` when it takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"{what}: it did not happen in time"
+            time.sleep(0.5)
+        return found
+
+
+class _Webhook(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    def do_POST(self) -> None:
+        self.server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def attended(ran: Ran, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Attended]:
+    """Services on free ports, ended afterwards; `indirect` parameter: retries of what was killed."""
+    clone = ran.clone.copy(tmp_path / "project")
+    script = "import sys; from stages.params import edit; edit.set_values(dict(a.split('=', 1) for a in sys.argv[1:]))"
+    retries = getattr(request, "param", 0)
+    settings = [text % retries if "%d" in text else text for text in UNATTENDED]
+    assert clone.run(sys.executable, "-c", script, *settings).returncode == 0
+    clone.git("commit", "--quiet", "--all", "--message", "without a person")
+    webhook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Webhook)
+    webhook.told = []  # type: ignore[attr-defined]
+    threading.Thread(target=webhook.serve_forever, daemon=True).start()
+    try:
+        addresses = json.loads(clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0", "--json"))
+        clone.ok("deploy", VISIONLINE_NOTIFY_URL=f"http://127.0.0.1:{webhook.server_port}/hook?token=hush")
+        yield Attended(clone, addresses, webhook.told)  # type: ignore[attr-defined]
+    finally:
+        clone.ok("down")
+        webhook.shutdown()
+    assert clone.processes() == []

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_story import drop, flow_runs, services, told, wait_for  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -28,13 +27,12 @@ def kill(clone: Any, victim: str) -> int | None:
     return int(pid)
 
 
+@pytest.mark.parametrize("attended", [2], indirect=True)
 @pytest.mark.parametrize("victim", ["trainer", "worker", "prefect", "mlflow"])
-def test_a_retraining_outlives_the_death_of(services: Any, tmp_path: Path, victim: str) -> None:  # noqa: F811
-    clone, addresses = services
-    api, rng = f"{addresses['prefect']}/api", random.Random(f"{SEED} {victim}")
-    drop(clone, tmp_path / "drop", is_new=True)
-    clone.ok("ingest", "shapes-patterns", str(tmp_path / "drop"), "--format", "imagefolder", "--split", "train")
-    wait_for("a retraining starts", lambda: [r for r in flow_runs(api, "retrain") if r["state_type"] == "RUNNING"])
+def test_a_retraining_outlives_the_death_of(attended: Any, tmp_path: Path, victim: str) -> None:
+    clone, wait_for, rng = attended.clone, attended.wait_for, random.Random(f"{SEED} {victim}")
+    attended.ingest(tmp_path / "drop", "train", is_new=True)
+    wait_for("it starts", lambda: [r for r in attended.flow_runs("retrain") if r["state_type"] == "RUNNING"])
     delay_s = rng.uniform(0, 30)
     print(f"seed {SEED}: {victim} dies {delay_s:.1f} s into the retraining")
     time.sleep(0 if victim == "trainer" else delay_s)
@@ -43,7 +41,7 @@ def test_a_retraining_outlives_the_death_of(services: Any, tmp_path: Path, victi
     clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0")
 
     def is_over() -> bool:
-        runs = flow_runs(api, "retrain") + flow_runs(api, "pipeline")
+        runs = attended.flow_runs("retrain") + attended.flow_runs("pipeline")
         return clone.aliases("patterns").get("champion") == 2 and all(
             run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SCHEDULED") for run in runs
         )
