@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup run test test-all lint
 
 help:
-	@echo "make run    draw a dataset, train, evaluate and register two models (about 5 minutes)"
+	@echo "make run    draw a dataset, train, evaluate and register two models (about 4 minutes)"
 	@echo "make test   run the tests (up to 15 minutes); make test-all: the long ones too (up to 30)"
 	@echo "make lint   ruff and mypy"
 

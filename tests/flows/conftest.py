@@ -227,7 +227,8 @@ def _build_bare(root: Path) -> str:
         text=True, check=True,
     )  # fmt: skip
     for name in sorted(filter(None, listed.stdout.split("\0"))):
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
+        # `make run` commits pointers and dvc.lock here: they are of a user's data.
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "data/", "dvc.lock")):
             (clone.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone.root / name)
     (clone.root / "params.yaml").write_text(PARAMS)
