@@ -39,19 +39,15 @@ def serve(address: str, options: Options) -> None:
     if not _is_loopback(options.host):
         print(f"visionline: {options.host} is not only this machine, and whoever reaches it may ask", file=sys.stderr)
     with _bound(options.host, options.port) as bound:
+        # Uvicorn raises a signal again when it has answered what was open: the models shall end in order, too.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         try:
             asyncio.run(_answer(fleet, bound, version.name, options))
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
-        except asyncio.CancelledError:
-            sys.exit(128 + signal.SIGTERM)
 
 
 async def _answer(fleet: Fleet, bound: socket.socket, name: str, options: Options) -> None:
-    this = asyncio.current_task()
-    assert this
-    # Uvicorn raises a signal again when it has answered what was open: the models shall end in order, too.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     log = RequestLog(name) if options.has_log else None
     async with fleet:
         router = Router(fleet, options.max_bytes, options.canary, log)

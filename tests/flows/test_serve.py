@@ -103,6 +103,7 @@ def test_it_listens_on_loopback_alone_and_leaves_nothing_behind(server: Server, 
     os.kill(process.pid, signal.SIGTERM)
     server.process.wait(timeout=30)
     assert server.process.stdout and server.process.stdout.read() == ""
+    psutil.wait_procs([model], timeout=5)
     assert not model.is_running()
     assert not socket_file.parent.parent.exists()
     with socket.socket() as probe:
@@ -113,9 +114,17 @@ def test_it_listens_on_loopback_alone_and_leaves_nothing_behind(server: Server, 
 def test_an_interrupt_while_the_model_is_loaded_ends_it_quietly(evaluated: Any) -> None:
     process = evaluated.clone.start("serve", "scenes", "--port", "0")
     deadline = time.monotonic() + 60
-    while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+    while not _models(process) and time.monotonic() < deadline:
         time.sleep(0.05)
+    (model,) = _models(process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
     assert "Traceback" not in printed
     assert process.returncode == 130
+    psutil.wait_procs([model], timeout=5)
+    assert not model.is_running()
+
+
+def _models(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of the versions that a server answers with."""
+    return [child for child in psutil.Process(process.pid).children() if "front.py" in " ".join(child.cmdline())]
