@@ -1,5 +1,7 @@
 """The flows that a worker runs: operations of the command line, as Prefect starts them on a schedule or an event."""
 
+import os
+import sys
 from uuid import UUID
 
 from prefect import flow, get_client
@@ -24,7 +26,7 @@ from stages.params import document
 @flow(name="retrain", persist_result=False)
 def retrain(dataset: str | None = None, revision: str | None = None) -> State[None]:
     """Train what a new version of a dataset, or without one any change, makes stale; then the gate where it is auto."""
-    project.enter()
+    _begin("retrain")
     _end_a_series_of_crashes(document.load().retraining.retries)
     told = retraining.retrain(dataset, revision)
     create_markdown_artifact(key="visionline-retraining", markdown=retraining.markdown(told))
@@ -34,12 +36,26 @@ def retrain(dataset: str | None = None, revision: str | None = None) -> State[No
 @flow(name="drift", persist_result=False)
 def drift(task: str | None = None, inputs: str | None = None) -> State[None]:
     """Look for a drift of what one task, or each that is served, is asked about."""
-    project.enter()
+    _begin("drift")
     from flows import drift as drifting
 
     found = drifting.look([task] if task else None, inputs)
     create_markdown_artifact(key="visionline-drift", markdown=drifting.markdown(found))
     return Completed(message="; ".join(found.values()) or "nothing is served")
+
+
+def _begin(flow: str) -> None:
+    """Go to the checkout, and let the output go to a file: the worker, which reads it, may die before this run does."""
+    project.enter()
+    if deployment.get_id() is None:  # called as a function
+        return
+    log = project.LOCAL_STATE / "logs" / f"{flow}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
 
 def _end_a_series_of_crashes(retries: int) -> None:
@@ -63,7 +79,7 @@ def _end_a_series_of_crashes(retries: int) -> None:
 @flow(name="ingest", persist_result=False)
 def ingest(name: str, source: str, format: str, split: str | None = None, task: str | None = None) -> State[None]:
     """Take a source into a dataset: a new version, committed and announced."""
-    project.enter()
+    _begin("ingest")
     from flows import ingest as ingestion
 
     arguments = [source, "--format", format, *(["--split", split] if split else [])]
