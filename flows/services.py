@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def stop() -> list[str]:
         if told and is_alive(told["pid"], told["started"]):
             _end(told["pid"], told["started"])
             ended.append(file.stem)
+        _end_rest(file.stem)
         file.unlink(missing_ok=True)
     return ended
 
@@ -98,12 +100,21 @@ def _end(pid: int, started: str) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def _end_rest(name: str) -> None:
+    """End what a service that was killed had started: the rest of its process group, which no other can have."""
+    told = _told(name)
+    if told and not start_mark(told["pid"]):
+        with suppress(ProcessLookupError):
+            os.killpg(told["pid"], signal.SIGKILL)
+
+
 def _given(name: str) -> str | None:
     address = os.environ.get(GIVEN.get(name, ""), "")
     return address.removesuffix("/api") if address.startswith("http") else None
 
 
 def _start(name: str, port: int) -> str:
+    _end_rest(name)
     port = port or _last_port(name) or server.free_port()
     address, log = f"http://127.0.0.1:{port}", LOCAL_STATE / "logs" / f"{name}.log"
     if name == "prefect":

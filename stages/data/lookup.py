@@ -91,7 +91,10 @@ class Lookup:
         found = []
         for number in np.unique(files).tolist():
             chosen = files == number
-            facts = self._file(number).take(rows[chosen].astype(np.int64) - self._starts[number]).to_pylist()
+            table = self._file(number)
+            # Row by row: to take them with an array, Arrow would import pandas, which is slower than all else here.
+            places = (rows[chosen].astype(np.int64) - self._starts[number]).tolist()
+            facts = [table.slice(place, 1).to_pylist()[0] for place in places]
             versions = tuple(v for v in self._told["versions"] if number in self._members[v])
             found += [_sighting(self.name, row, versions, int(b)) for row, b in zip(facts, bits[chosen], strict=True)]
         return found

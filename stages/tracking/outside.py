@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-from stages.params import document
 from stages.tracking import store
 from stages.tracking.process import thread_settings
 
@@ -16,6 +15,8 @@ def command(script: str, *arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """What it needs: where the registry is, and as many threads as evaluate has."""
+    from stages.params import document  # pydantic: a fifth of the time that a trace takes
+
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     kept |= thread_settings(document.cpu_threads())
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
