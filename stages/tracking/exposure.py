@@ -25,7 +25,7 @@ def known() -> tuple[Records, Versions]:
     """
     in_git = history.all_versions()
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(records.read)
+        asking = pool.submit(records.read_apart)
         for name, versions in in_git.items():
             Lookup(name, [version.hash for version in versions])
         told = asking.result()

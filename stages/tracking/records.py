@@ -1,6 +1,8 @@
 """What MLflow knows of runs and model versions, as plain records that are kept while its database stays the same."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -8,7 +10,7 @@ from typing import Any
 
 from stages.data import objects
 from stages.tracking import journal, registry, store
-from stages.tracking.process import LOCAL_STATE
+from stages.tracking.process import LOCAL_STATE, child_of_this_process
 
 KEPT = LOCAL_STATE / "trace" / "records.json"
 FORMAT = 2  # of the kept file
@@ -97,6 +99,18 @@ class Records:
             if version.dataset:
                 found.setdefault(version.dataset, {})[version.dataset_hash] = None
         return {name: list(hashes) for name, hashes in found.items()}
+
+
+def read_apart() -> Records:
+    """As read; where MLflow must be asked, a process of its own does: to import it takes seconds of a core."""
+    command = [sys.executable, "-m", "stages.tracking.records"]
+    if store.state() is not None and not _is_kept():
+        subprocess.run(command, capture_output=True, check=False, preexec_fn=child_of_this_process())
+    return read()  # from the file, or if that process failed with the reason
+
+
+def _is_kept() -> bool:
+    return KEPT.is_file() and json.loads(KEPT.read_text(encoding="utf8"))["state"] == f"{FORMAT} {store.state()}"
 
 
 def read() -> Records:
@@ -207,3 +221,7 @@ def _is_told(alias: str, held: Iterable[Mapping[str, Any]]) -> bool:
 def iso(time_ms: int) -> str:
     """A time of MLflow's in ISO 8601, UTC, to the second."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    read()
