@@ -14,10 +14,11 @@ LOOK_EVERY_S = 2.0
 
 
 def retrain(dataset: str | None = None, revision: str | None = None) -> dict[str, Any]:
-    """Run the tasks that a dataset (None: any) feeds, if enough samples are new; what was done, and why not more.
+    """Run the tasks that a dataset (None: any) feeds, unless too few samples are new; what was done, and why not more.
 
-    revision: the commit that announced the version. A newer one has a retraining of its own, so this one leaves the
-    work to it. UsageError and WorkError as of `visionline run`.
+    Without any new sample the run itself finds whether there is work: images were removed, parameters changed, or a
+    run died between two stages. revision: the commit that announced the version; a newer one has a retraining of its
+    own, so this one leaves the work to it. UsageError and WorkError as of `visionline run`.
     """
     params = _params()
     if dataset is not None and dataset not in params.datasets:
@@ -28,14 +29,15 @@ def retrain(dataset: str | None = None, revision: str | None = None) -> dict[str
             return {"tasks": [], "why": {dataset: f"version {newer[:12]} came after {revision[:12]}: left to it"}}
     new = {task: _num_new(params, task) for task in downstream(params, dataset)}
     least = params.retraining.min_new
-    due = [task for task, number in new.items() if number is None or number >= least]
+    due = [task for task, number in new.items() if not number or number >= least]
     why = {
         task: "never trained, or on data that are lost" if number is None else f"{number} new samples"
         for task, number in new.items()
     }
     if not due:
         return {"tasks": [], "why": why}
-    return {"tasks": due, "why": why, "result": runs.run(due, {}, PATIENCE_S, params.retraining.retries)}
+    result = runs.run(due, {}, PATIENCE_S, params.retraining.retries)
+    return {"tasks": due if result["stale"] else [], "why": why, "result": result}
 
 
 def downstream(params: document.Params, dataset: str | None) -> list[str]:

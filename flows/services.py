@@ -101,11 +101,16 @@ def _end(pid: int, started: str) -> None:
 
 
 def _end_rest(name: str) -> None:
-    """End what a service that was killed had started: the rest of its process group, which no other can have."""
+    """End what a service that was killed had started: those of its process group that work in this checkout."""
+    import psutil
+
     told = _told(name)
-    if told and not start_mark(told["pid"]):
-        with suppress(ProcessLookupError):
-            os.killpg(told["pid"], signal.SIGKILL)
+    if not told or start_mark(told["pid"]):
+        return
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == told["pid"] and process.cwd() == str(Path.cwd()):
+                process.kill()
 
 
 def _given(name: str) -> str | None:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stages.tracking import registry
     from stages.tracking.answers import Place
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
 
 def drift(name: str, inputs: Path | None, params: DriftParams) -> dict[str, Any]:
     """Each test with its distance and adjusted p value, and whether any of them is an alarm.
@@ -65,7 +63,9 @@ def drift(name: str, inputs: Path | None, params: DriftParams) -> dict[str, Any]
 
 def _newest(folder: Path, most: int) -> list[Path]:
     """The images below a folder that changed last, the newest first."""
-    found = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+    from stages.data.formats._files import is_image
+
+    found = [file for file in folder.rglob("*") if is_image(file.name) and file.is_file()]
     return sorted(found, key=lambda file: (-file.stat().st_mtime_ns, str(file)))[:most]
 
 

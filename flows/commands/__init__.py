@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -25,6 +25,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 def print_json(content: Any) -> None:
     """The result of a command with --json."""
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+def tell(result: Any, as_json: bool, show: Callable[[Any, Console], None]) -> None:
+    """The result of a command, as JSON or as its operation shows it to a person."""
+    if as_json:
+        print_json(result)
+    else:
+        show(result, console)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import project
-from flows.commands import AsJson, app, console, print_json, talk_to_stderr
+from flows.commands import AsJson, app, console, print_json, talk_to_stderr, tell
 from flows.project import WorkError
 
 
@@ -65,10 +65,7 @@ def drift(
 
     with talk_to_stderr(as_json):
         told = operation.drift(name, here / inputs if inputs else None)
-    if as_json:
-        print_json(told)
-    else:
-        operation.show(told, console)
+    tell(told, as_json, operation.show)
 
 
 @app.command(epilog="Example: `visionline trace model:cells@champion --html lineage.html`")
@@ -88,10 +85,7 @@ def trace(
     document = operation.trace(what, here, similar)
     if page is not None:
         operation.write_page(document, here / page)
-    if as_json:
-        print_json(document)
-    else:
-        operation.show(document, console)
+    tell(document, as_json, operation.show)
 
 
 @app.command(epilog="Example: `visionline promote cells --approve ada --reason 'looked at the worst pictures'`")
@@ -109,10 +103,7 @@ def promote(
 
     with talk_to_stderr(as_json):
         decision = operation.promote(name, version, approve, reason, force)
-    if as_json:
-        print_json(decision)
-    else:
-        operation.show_decision(decision, console)
+    tell(decision, as_json, operation.show_decision)
 
 
 @app.command(epilog="Example: `visionline rollback cells --reason 'misses small cells'`")
@@ -162,9 +153,6 @@ def reproduce(
 
     with talk_to_stderr(as_json):
         certificate = operation.reproduce(model, here / output if output else None, console)
-    if as_json:
-        print_json(certificate)
-    else:
-        operation.show(certificate, console)
+    tell(certificate, as_json, operation.show)
     if certificate["verdict"] == "different":
         raise WorkError(f"{model} did not come out the same: {certificate['reason']}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import project
-from flows.commands import AsJson, app, console, print_json, talk_to_stderr
+from flows.commands import AsJson, app, console, print_json, talk_to_stderr, tell
 from flows.project import UsageError
 
 
@@ -103,10 +103,7 @@ def run(
     pairs = dict(_pair(text) for text in assignments or [])
     with talk_to_stderr(as_json):
         result = operation.run(only or [], pairs)
-    if as_json:
-        print_json(result)
-    else:
-        operation.show(result, console)
+    tell(result, as_json, operation.show)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -123,10 +120,7 @@ def status(as_json: AsJson = False) -> None:
     from flows import status as operation
 
     state = operation.status()
-    if as_json:
-        print_json(state)
-    else:
-        operation.show(state, console)
+    tell(state, as_json, operation.show)
 
 
 @app.command(epilog="Example: `visionline accept finetune@cells --reason 'renamed a variable; loss is the same'`")
@@ -167,7 +161,4 @@ def remove(
 
     named = [str(here / image) if (here / image).is_file() else image for image in images]
     result = operation.remove(name, named, reason, purge, agree)
-    if as_json:
-        print_json(result)
-    else:
-        operation.show(result, console)
+    tell(result, as_json, operation.show)

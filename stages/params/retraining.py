@@ -24,7 +24,7 @@ class RetrainingParams(Section):
         60, ge=0, le=86400, description="a version must stay the newest for so long: a burst of batches trains once"
     )
     min_new: int = Field(
-        1, ge=1, description="samples added or relabelled since a task's last training that a new one is worth"
+        1, ge=1, description="with fewer samples added or relabelled since a task's last training, but some, it waits"
     )
     cron: str | None = Field(None, description="also at these times, such as '0 3 * * 1'; null: never")
     timezone: str = Field("UTC", description="of cron, such as Europe/Berlin")

@@ -31,7 +31,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def run(only: list[str], assignments: Any, wait_s: float, kills: int) -> dict[str, Any]:
         found.append(list(only))
-        return {"promotion": ["one: version 2 passed the gate"]}
+        return {"promotion": ["one: version 2 passed the gate"], "stale": ["finetune@two"]}
 
     monkeypatch.setattr(retraining.runs, "run", run)
     return found
@@ -59,10 +59,20 @@ def test_only_tasks_with_enough_new_samples_are_trained(monkeypatch: pytest.Monk
     assert "trained: two, three" in page and "passed the gate" in page
 
 
-def test_with_nothing_due_nothing_runs(monkeypatch: pytest.MonkeyPatch, ran: list[list[str]]) -> None:
-    new(monkeypatch, one=0, two=0, three=0)
+def test_with_too_few_new_samples_nothing_runs(monkeypatch: pytest.MonkeyPatch, ran: list[list[str]]) -> None:
+    new(monkeypatch, one=1, two=9, three=5)
     assert retraining.retrain()["tasks"] == []
     assert ran == []
+
+
+def test_without_new_samples_the_run_finds_what_was_removed_or_left_half_done(
+    monkeypatch: pytest.MonkeyPatch, ran: list[list[str]]
+) -> None:
+    new(monkeypatch, one=0, two=5, three=0)
+    assert retraining.retrain()["tasks"] == ["one", "three"]
+    assert ran == [["one", "three"]]
+    monkeypatch.setattr(retraining.runs, "run", lambda *_: {"promotion": [], "stale": []})
+    assert retraining.retrain()["tasks"] == []
 
 
 def commit(text: str) -> str:
