@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from stages.tracking.process import child_of_this_process
 START_S = 300.0
 ANSWER_S = 600.0
 END_S = 10.0
+NOTICE_S = 1.0  # within which a process whose connections broke is seen to have ended
 RETRY_S = 30.0  # until a version that could not be started is tried again
 
 
@@ -29,7 +31,7 @@ class Backend:
     """A version's process, and how many requests it is answering."""
 
     facts: Mapping[str, Any]
-    process: asyncio.subprocess.Process
+    process: subprocess.Popen[bytes]
     client: httpx.AsyncClient
     num_busy: int = 0
 
@@ -41,7 +43,7 @@ class Backend:
     @property
     def is_alive(self) -> bool:
         """Whether the process still runs."""
-        return self.process.returncode is None
+        return self.process.poll() is None
 
     async def ask(self, path: str, body: bytes, content_type: str) -> httpx.Response:
         """What the version answers; httpx.TransportError when its process ended meanwhile."""
@@ -56,31 +58,34 @@ class Backend:
         while self.num_busy and self.is_alive:
             await asyncio.sleep(0.05)
         await self.client.aclose()
-        with suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
-            await asyncio.wait_for(self.process.wait(), END_S)
-        except TimeoutError:
+        self.process.terminate()
+        if not await self.has_ended(END_S):
             self.process.kill()
+
+    async def has_ended(self, within_s: float) -> bool:
+        """Whether the process ends within some seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self.process.wait, within_s)
+        return not self.is_alive
 
 
 async def start(facts: Mapping[str, Any], folder: Path) -> Backend:
     """The process of a version, ready to answer on a socket that only this user may open; WorkError with its reason."""
     socket = Path(tempfile.mkdtemp(dir=folder)) / "socket"
     uri = f"models:/{facts['name']}/{facts['version']}"
-    process = await asyncio.create_subprocess_exec(
-        *outside.command("front.py", uri, str(socket), json.dumps(facts)),
-        cwd="/", env=outside.environment(), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        preexec_fn=child_of_this_process(),
+    # Not asyncio's own subprocesses: one that is cancelled while it starts hangs for ever (cpython#103847).
+    process = subprocess.Popen(
+        outside.command("front.py", uri, str(socket), json.dumps(facts)), cwd="/", env=outside.environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=child_of_this_process(),
     )  # fmt: skip
     assert process.stdout
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), START_S)
+        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), START_S)
         if not line:
             raise WorkError(f"{uri} can't be served")  # it has told why
     except BaseException as error:  # also that the server ends meanwhile
-        with suppress(ProcessLookupError):
-            process.kill()
+        process.kill()
+        process.wait()
         if isinstance(error, TimeoutError):
             raise WorkError(f"{uri} said nothing for {START_S:g} s") from None
         raise
@@ -117,8 +122,10 @@ class Fleet:
             backend = self.roles.get(role) or self.roles[self.main]
             try:
                 return backend.version, await backend.ask(path, body, content_type)
-            except httpx.TransportError:
-                await backend.process.wait()
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.TimeoutException):
+                    backend.process.kill()  # it hangs
+                await backend.has_ended(NOTICE_S)
                 await self.refresh()
         raise WorkError(f"version {backend.version} ended while it answered, twice")
 
