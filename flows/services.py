@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import server
-from flows.project import LOCAL_STATE, UsageError
+from flows.project import LOCAL_STATE, UsageError, WorkError
 from stages.params import document
 from stages.params.files import write_atomically
 from stages.tracking import store
@@ -27,6 +27,7 @@ PAGES = ("mlflow", "prefect", "data-docs")  # what a person looks at
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "data-docs": "/", "worker": "/health"}
 GIVEN = {"mlflow": "MLFLOW_TRACKING_URI", "prefect": "PREFECT_API_URL"}  # servers that are somewhere already
 END_S = 20.0
+ANSWER_S = 30.0  # how long a service that lives may be silent
 
 
 def start(names: Sequence[str] = PAGES, ports: Mapping[str, int] | None = None) -> dict[str, str]:
@@ -40,13 +41,25 @@ def start(names: Sequence[str] = PAGES, ports: Mapping[str, int] | None = None) 
             port = asked.get(name, 0)
             if port and not (running(name) or _given(name)) and not _is_free(port):
                 raise UsageError(f"port {port} of {name} is taken: choose another with --{name}-port, or 0 for any")
-        return {name: running(name) or _given(name) or _start(name, asked.get(name, 0)) for name in names}
+        return {name: _healthy(name) or _given(name) or _start(name, asked.get(name, 0)) for name in names}
 
 
 def running(name: str) -> str | None:
     """The address of a service that was started here and lives, else None."""
     told = _told(name)
     return told["address"] if told and is_alive(told["pid"], told["started"]) else None
+
+
+def _healthy(name: str) -> str | None:
+    """The address of a service of ours that answers; None when there is none, or when it ends instead."""
+    deadline = time.monotonic() + ANSWER_S
+    while address := running(name):
+        if server.answers(address + HEALTH[name]):
+            return address
+        if time.monotonic() > deadline:
+            raise WorkError(f"{name} at {address} runs but does not answer: end it with visionline down")
+        time.sleep(0.2)
+    return None
 
 
 def prefect_api() -> str | None:

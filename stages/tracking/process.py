@@ -118,10 +118,14 @@ def is_alive(pid: int, started: str) -> bool:
 
 
 def start_mark(pid: int) -> str:
-    """What tells a process from a later one with the same pid: its start time as the system counts it; '' when gone."""
+    """What tells a process from a later one with the same pid: its start time as the system counts it; '' when gone.
+
+    One that has ended counts as gone though its parent, which in a container may be nobody who cares, has not asked.
+    """
     import psutil
 
     try:
-        return f"{psutil.Process(pid).create_time():.2f}"
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except psutil.NoSuchProcess:
         return ""

@@ -38,7 +38,7 @@ def test_a_retraining_outlives_the_death_of(attended: Any, tmp_path: Path, victi
     time.sleep(0 if victim == "trainer" else delay_s)
     pid = wait_for("something to kill", lambda: kill(clone, victim))
     print(f"killed {pid}")
-    clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0")
+    attended.addresses.update(json.loads(clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0", "--json")))
 
     def is_over() -> bool:
         runs = attended.flow_runs("retrain") + attended.flow_runs("pipeline")

@@ -50,8 +50,10 @@ def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any
         failed = wait_for("another retraining ends", lambda: ended(1))
         assert failed["state_type"] == "FAILED"
         assert "validate@shapes-patterns" in failed["state"]["message"]
-        (message,) = wait_for("the notification", lambda: attended.told, 60)
-        assert "retrain" in message["subject"] and "validate@shapes-patterns" in message["text"]
+        # Prefect tells at least once: a state that is saved anew, since the database was locked, is told of anew.
+        for message in wait_for("the notification", lambda: attended.told, 60):
+            assert message["subject"] == "visionline: retrain Failed", attended.told
+            assert failed["name"] in message["text"] and "validate@shapes-patterns" in message["text"], attended.told
         held = [file for file in (clone.root / ".visionline").rglob("*") if file.is_file()]
         assert [file for file in held if b"token=hush" in file.read_bytes()] == []  # not even in Prefect's database
         assert clone.aliases("patterns")["champion"] == 2
