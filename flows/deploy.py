@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import flow as prefect_flow
 from prefect.schedules import Cron, Schedule
 
-from flows import services
+from flows import services, stack
 from flows.ingest import EVENT
 from flows.project import UsageError
 from stages.params import document
@@ -51,7 +51,7 @@ def deploy(notify_block: str | None) -> dict[str, Any]:
     deployments = [f"{flow}/{TAG}" for flow in ("retrain", "ingest", "drift")]
     return {
         "server": address,
-        "work pool": services.POOL,
+        "work pool": stack.POOL,
         "deployments": deployments,
         "cron": params.cron,
         "on data": params.on_data,
@@ -63,10 +63,10 @@ def _pool(at_once: int) -> None:
     """The work pool, whose limit is the number of runs (GPUs) at once."""
     with get_client(sync_client=True) as client:
         try:
-            client.read_work_pool(services.POOL)
-            client.update_work_pool(services.POOL, WorkPoolUpdate(concurrency_limit=at_once))
+            client.read_work_pool(stack.POOL)
+            client.update_work_pool(stack.POOL, WorkPoolUpdate(concurrency_limit=at_once))
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=services.POOL, type="process", concurrency_limit=at_once))
+            client.create_work_pool(WorkPoolCreate(name=stack.POOL, type="process", concurrency_limit=at_once))
 
 
 def _deployment(name: str, params: RetrainingParams, schedules: list[Schedule], triggers: list[Any]) -> UUID:
@@ -75,7 +75,7 @@ def _deployment(name: str, params: RetrainingParams, schedules: list[Schedule], 
     heartbeat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(params.heartbeat_s)}
     deployment = found.to_deployment(
         name=TAG,
-        work_pool_name=services.POOL,
+        work_pool_name=stack.POOL,
         schedules=schedules,
         triggers=triggers,
         concurrency_limit=ConcurrencyLimitConfig(limit=1),

@@ -3,14 +3,14 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows import stack
 from flows.project import LOCAL_STATE, WorkError
 from stages.tracking.process import child_of_this_process, locked
 
@@ -30,9 +30,9 @@ def prefect_api(service: str | None = None) -> Iterator[str]:
         yield service
         return
     port = free_port()
-    address = f"http://127.0.0.1:{port}/api"
+    address = f"{stack.address(port)}/api"
     with locked("prefect-server", wait_s=24 * 3600):
-        server = start_server(port, LOG, is_bound_to_us=True)
+        server = start(stack.command("prefect", port), stack.settings("prefect", port), LOG, is_bound_to_us=True)
         try:
             wait_until_healthy(f"{address}/health", server, LOG)
             os.environ["PREFECT_API_URL"] = address
@@ -43,17 +43,15 @@ def prefect_api(service: str | None = None) -> Iterator[str]:
             server.wait()
 
 
-def start_server(port: int, log: Path, is_bound_to_us: bool) -> subprocess.Popen[bytes]:
-    """Start a Prefect server on loopback; it ends with this process or stays as a service."""
+def start(
+    command: Sequence[str], settings: Mapping[str, str], log: Path, is_bound_to_us: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a server that stays when this process ends, or ends with it; what it prints goes to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--timeout-keep-alive", "10"]
-    pages = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "PREFECT_UI_API_URL": f"{pages}/api", "PREFECT_UI_URL": pages}
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
-            env=environment,
+            env=settings,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -79,6 +77,13 @@ def answers(address: str) -> bool:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+def make_bucket(address: str, name: str) -> None:
+    """Make a bucket in an S3 store that asks for no signature."""
+    request = urllib.request.Request(f"{address}/{name}", method="PUT")  # noqa: S310 - an address of our own
+    with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+        return
 
 
 def free_port() -> int:

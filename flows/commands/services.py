@@ -37,18 +37,31 @@ def _show_services(addresses: Mapping[str, str], browse: bool = False) -> None:
 def up(
     prefect_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 5000,
+    with_s3: Annotated[bool, typer.Option("--s3", help="An S3 store too, in memory: to try things.")] = False,
+    s3_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 9000,
     as_json: AsJson = False,
 ) -> None:
-    """Start a Prefect server, MLflow and a worker on this machine, as processes that stay; what runs is left alone."""
+    """Start a Prefect server, MLflow and a worker on this machine, as processes that stay; what runs is left alone.
+
+    PREFECT_API_URL and MLFLOW_TRACKING_URI name servers that are somewhere already; with a database beside them
+    (PREFECT_SERVER_DATABASE_CONNECTION_URL, MLFLOW_BACKEND_STORE_URI) they are started here, on that database.
+    """
     project.enter()
-    from flows import services
+    from flows import services, stack
 
     with talk_to_stderr(as_json):
-        addresses = services.start(services.ALL, {"prefect": prefect_port, "mlflow": mlflow_port})
+        names = (stack.S3, *stack.ALL) if with_s3 else stack.ALL
+        addresses = services.start(names, {"prefect": prefect_port, "mlflow": mlflow_port, stack.S3: s3_port})
     if as_json:
         print_json(addresses)
     else:
         _show_services(addresses)
+        if with_s3:
+            console.print(
+                f"the S3 store forgets all when it ends. Use it: dvc remote add -d store s3://{stack.BUCKET}/dvc && "
+                f"dvc remote modify store endpointurl {addresses[stack.S3]}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         console.print("next: visionline deploy registers schedules and triggers; visionline down ends it all")
 
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pytest
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
-from flows import server
+from flows import server, stack
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 900
@@ -119,6 +120,8 @@ class Clone:
         return subprocess.Popen(
             [sys.executable, "-m", "flows", *arguments], cwd=self.root, env=self.environment(settings), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # A shell lets what runs in its background ignore Ctrl-C, and so would every child.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def stage(self, name: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -281,10 +284,12 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for key, value in settings.items():
             patch.setenv(key, value)
-        process = server.start_server(port, log, is_bound_to_us=True)
+        process = server.start(
+            stack.command("prefect", port), stack.settings("prefect", port), log, is_bound_to_us=True
+        )
     try:
-        server.wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
-        yield f"http://127.0.0.1:{port}/api"
+        server.wait_until_healthy(f"{stack.address(port)}/api/health", process, log)
+        yield f"{stack.address(port)}/api"
     finally:
         process.terminate()
         process.wait()
