@@ -174,16 +174,16 @@ class Clone:
 
     def copy(self, root: Path) -> "Clone":
         """Another clone in the same state; file contents are shared until someone replaces them."""
-        shutil.copytree(self.root, root, symlinks=True, copy_function=_linked)
+        shutil.copytree(self.root, root, symlinks=True, copy_function=self._linked)
         _move_database(root / ".visionline/mlflow.db", self.root, root)
         return Clone(root, dict(self.settings))
 
-
-def _linked(source: str, target: str) -> None:
-    """Links to what the project never changes in place; a copy of all else."""
-    is_constant = any(part in source for part in ("/.dvc/cache/", "/data/", "/models/", "/mlartifacts/"))
-    is_constant = is_constant and not source.endswith(".dvc")  # DVC writes a pointer in place
-    (os.link if is_constant else shutil.copy2)(source, target)
+    def _linked(self, source: str, target: str) -> None:
+        """Links to what the project never changes in place; a copy of all else."""
+        inside = Path(source).relative_to(self.root).as_posix()
+        is_constant = inside.startswith((".dvc/cache/", "data/", "models/", ".visionline/mlartifacts/"))
+        is_constant = is_constant and not source.endswith(".dvc")  # DVC writes a pointer in place
+        (os.link if is_constant else shutil.copy2)(source, target)
 
 
 def _move_database(file: Path, before: Path, after: Path) -> None:
