@@ -1,6 +1,8 @@
 """The operation `deploy`: flows, schedules, triggers and watchdogs onto a Prefect server."""
 
 import os
+import shlex
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,8 @@ def _deployment(name: str, params: RetrainingParams, schedules: list[Schedule], 
         schedules=schedules,
         triggers=triggers,
         concurrency_limit=ConcurrencyLimitConfig(limit=1),
-        job_variables={"env": heartbeat},
+        # Without a command of ours Prefect starts another process before it, only to look where the flow lies.
+        job_variables={"env": heartbeat, "command": shlex.join([sys.executable, "-m", "prefect.engine"])},
         tags=[TAG],
     )
     made: UUID = deployment.apply()
