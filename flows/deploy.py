@@ -1,6 +1,8 @@
 """The operation `deploy`: flows, schedules, triggers and watchdogs onto a Prefect server."""
 
 import os
+import shlex
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import flow as prefect_flow
 from prefect.schedules import Cron, Schedule
 
-from flows import services, stack
-from flows.ingest import EVENT
+from flows import drift, ingest, services, stack
 from flows.project import UsageError
 from stages.params import document
 from stages.params.retraining import RetrainingParams
@@ -55,6 +56,7 @@ def deploy(notify_block: str | None) -> dict[str, Any]:
         "deployments": deployments,
         "cron": params.cron,
         "on data": params.on_data,
+        "on drift": params.drift.retrain,
         "automations": [automation.name for automation in automations],
     }
 
@@ -79,7 +81,8 @@ def _deployment(name: str, params: RetrainingParams, schedules: list[Schedule], 
         schedules=schedules,
         triggers=triggers,
         concurrency_limit=ConcurrencyLimitConfig(limit=1),
-        job_variables={"env": heartbeat},
+        # Without a command of ours Prefect starts another process before it, only to look where the flow lies.
+        job_variables={"env": heartbeat, "command": shlex.join([sys.executable, "-m", "prefect.engine"])},
         tags=[TAG],
     )
     made: UUID = deployment.apply()
@@ -98,14 +101,17 @@ def _schedules(cron: str | None, params: RetrainingParams) -> list[Schedule]:
 
 
 def _triggers(params: RetrainingParams) -> list[DeploymentEventTrigger]:
-    if not params.on_data:
-        return []
-    trigger = DeploymentEventTrigger(
+    version = DeploymentEventTrigger(
         name="visionline: a new dataset version is trained on",
-        expect={EVENT},
+        expect={ingest.EVENT},
         parameters={"dataset": "{{ event.payload.dataset }}", "revision": "{{ event.payload.revision }}"},
     )
-    return [trigger]
+    drifted = DeploymentEventTrigger(
+        name="visionline: after a drift any new label is trained on",
+        expect={drift.EVENT},
+        parameters={"task": "{{ event.payload.task }}"},
+    )
+    return [*([version] if params.on_data else []), *([drifted] if params.drift.retrain else [])]
 
 
 def _of_flows(*names: str) -> ResourceSpecification:
@@ -143,7 +149,10 @@ def _again(params: RetrainingParams, retrain: UUID) -> AutomationCore:
         ),
         actions=[
             RunDeployment(
-                source="selected", deployment_id=retrain, schedule_after=timedelta(seconds=params.retry_delay_s)
+                source="selected",
+                deployment_id=retrain,
+                parameters={"task": "{{ flow_run.parameters.task | default(none) }}"},
+                schedule_after=timedelta(seconds=params.retry_delay_s),
             )
         ],
     )

@@ -42,7 +42,7 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
     facts = registry.facts(version) if written.pictures or written.coco else {}
     if written.coco and facts["params"]["kind"] == "classification":
         raise UsageError(f"--coco: {version.name} answers with labels, and COCO results hold boxes: use --json")
-    with _exported(files, written, facts.get("classes", [])) as export, progress(len(files)) as tell:
+    with exported(files, written, facts.get("classes", [])) as export, progress(len(files)) as tell:
         places = [(file, 0, None) for file in files]
         lines = answers.answers_of(f"models:/{version.name}/{version.version}", places, tell)
         for file, line in zip(files, lines, strict=True):
@@ -90,8 +90,15 @@ def _images(path: Path, drawn: Path | None) -> list[Path]:
     return [file for file in found if drawn is None or drawn == path or drawn not in file.parents]
 
 
+def classes(address: str) -> list[str]:
+    """What the version at an address tells apart, in its order."""
+    from stages.tracking import registry
+
+    return list(registry.facts(registry.version_at(address))["classes"])
+
+
 @contextmanager
-def _exported(
+def exported(
     files: Sequence[Path], written: Written, classes: Sequence[str]
 ) -> Iterator[Callable[[Path, Mapping[str, Any]], None]]:
     """What takes each file with its answer and has it drawn and noted, in a process of its own."""

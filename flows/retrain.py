@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flows import history
+from flows import history, labelling
 from flows import run as runs
 from flows.ingest import PATIENCE_S
 from flows.project import UsageError
@@ -13,8 +13,11 @@ from stages.params import document
 LOOK_EVERY_S = 2.0
 
 
-def retrain(dataset: str | None = None, revision: str | None = None) -> dict[str, Any]:
+def retrain(dataset: str | None = None, revision: str | None = None, task: str | None = None) -> dict[str, Any]:
     """Run the tasks that a dataset (None: any) feeds, unless too few samples are new; what was done, and why not more.
+
+    task: this one alone, whose inputs have drifted: its model is out of date, so that any new sample is enough, and
+    without one there is nothing to learn from.
 
     Without any new sample the run itself finds whether there is work: images were removed, parameters changed, or a
     run died between two stages. revision: the commit that announced the version; a newer one has a retraining of its
@@ -27,13 +30,14 @@ def retrain(dataset: str | None = None, revision: str | None = None) -> dict[str
         newer = _newer(dataset, revision, params.retraining.quiet_s)
         if newer:
             return {"tasks": [], "why": {dataset: f"version {newer[:12]} came after {revision[:12]}: left to it"}}
-    new = {task: _num_new(params, task) for task in downstream(params, dataset)}
+    if task is not None and task not in params.tasks:
+        raise UsageError(f"{task} is no task; there are: {', '.join(params.tasks) or 'none'}")
+    new = {name: _num_new(params, name) for name in ([task] if task else downstream(params, dataset))}
     least = params.retraining.min_new
-    due = [task for task, number in new.items() if not number or number >= least]
-    why = {
-        task: "never trained, or on data that are lost" if number is None else f"{number} new samples"
-        for task, number in new.items()
-    }
+    due = [name for name, number in new.items() if (number != 0 if task else not number or number >= least)]
+    why = {name: _words(number) for name, number in new.items()}
+    if task is not None and new[task] == 0:
+        why[task] = f"no labelled images are new: {_remedy(task)}"
     if not due:
         return {"tasks": [], "why": why}
     result = runs.run(due, {}, PATIENCE_S, params.retraining.retries)
@@ -79,6 +83,15 @@ def _num_new(params: document.Params, task: str) -> int | None:
     own = freshness.num_new(known, "finetune", task, entry.dataset)
     backbone = freshness.num_new(known, "pretrain", entry.backbone, params.backbones[entry.backbone].dataset)
     return None if own is None or backbone is None else own + backbone
+
+
+def _words(num_new: int | None) -> str:
+    return "never trained, or on data that are lost" if num_new is None else f"{num_new} new samples"
+
+
+def _remedy(task: str) -> str:
+    request = labelling.newest(task)
+    return f"label the request at {request}" if request else f"visionline drift {task} --inputs FOLDER asks for some"
 
 
 def markdown(told: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from flows import champion, history
 from flows import graph as graphs
 from flows.project import UsageError
 from stages.params import document, edit
+from stages.tracking import records, registry, settled
 from stages.tracking.process import locked
 
 REPORTS = Path("reports/evaluate")
@@ -38,13 +39,17 @@ def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0
         graph = graphs.read()
         _refuse_changed_data(graph)
         graph = graph.only(only) if only else graph
-        stale = graph.stale()
-        stale += _unregistered(graph, stale)
-        outcomes = _work(graph, stale, params.cpu_threads, kills) if stale else []
-        promoted = champion.promote_where_automatic([name for name in params.tasks if not only or name in only])
+        names = [name for name in params.tasks if not only or name in only]
+        stale, outcomes, promoted = graph.stale(), [], []
+        known = None if stale else _settled(params, names)
+        if known is None:
+            stale += _unregistered(graph, stale)
+            outcomes = _work(graph, stale, params.cpu_threads, kills) if stale else []
+            promoted = champion.promote_where_automatic(names)
+            records.keep()
     ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
     return {
-        "tasks": [_row(name) for name in params.tasks if not only or name in only],
+        "tasks": [_row(name, known.aliases(name) if known else registry.aliases(name)) for name in names],
         "ran": ran,
         "stale": stale,
         "promotion": promoted,
@@ -81,10 +86,16 @@ def _refuse_changed_data(graph: graphs.Graph) -> None:
             )
 
 
+def _settled(params: document.Params, names: Sequence[str]) -> records.Records | None:
+    """What MLflow knows, if it can be told without it that there is nothing to do: to import it takes seconds."""
+    known = records.kept()
+    automatic = {name for name, model in params.models.items() if model.promote == "auto"}
+    is_settled = known is not None and all(settled.is_settled(known, name, name in automatic) for name in names)
+    return known if is_settled else None
+
+
 def _unregistered(graph: graphs.Graph, stale: list[str]) -> list[str]:
     """Register stages that have something to do."""
-    from stages.tracking import registry
-
     return [
         name
         for name, stage in graph.stages.items()
@@ -112,7 +123,9 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int, kills: int) -
 
             tasks = [stage.key for stage in graph.stages.values() if stage.verb == graphs.REGISTER]
             workers = pipeline.capacity(cpu_threads)
-            outcomes = pipeline.run(graph, stale, workers, lambda: markdown([_row(task) for task in tasks]), kills)
+            outcomes = pipeline.run(
+                graph, stale, workers, lambda: markdown([_row(task, registry.aliases(task)) for task in tasks]), kills
+            )
         succeeded = True
         return outcomes
     finally:
@@ -120,23 +133,20 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int, kills: int) -
         runs.end_pipeline(parent, succeeded, {"stages": stale})
 
 
-def _row(task: str) -> dict[str, Any]:
-    """A task's line of the result table, from its report and the registry."""
-    from stages.tracking import registry
-
+def _row(task: str, aliases: Mapping[str, str]) -> dict[str, Any]:
+    """A task's line of the result table, from its report and its versions' aliases."""
     report_file = REPORTS / f"{task}.json"
     if not report_file.is_file():
         return {"task": task}
     report = json.loads(report_file.read_text(encoding="utf8"))
     metric = report["main_metric"]
     values = {m: report[m]["intervals"].get(metric) for m in ("before", "scratch", "after") if m in report}
-    aliases = registry.aliases(task)
     return {
         "task": task,
         "metric": metric,
         "num_images": report["num_images"],
         **values,
-        "aliases": aliases,
+        "aliases": dict(aliases),
         "findings": report["findings"],
     }
 

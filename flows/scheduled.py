@@ -24,13 +24,14 @@ from stages.params import document
 
 
 @flow(name="retrain", persist_result=False)
-def retrain(dataset: str | None = None, revision: str | None = None) -> State[None]:
-    """Train what a new version of a dataset, or without one any change, makes stale; then the gate where it is auto."""
+def retrain(dataset: str | None = None, revision: str | None = None, task: str | None = None) -> State[None]:
+    """Train what a new version of a dataset, a drift, or without either any change calls for; then the gate."""
     _begin("retrain")
     _end_a_series_of_crashes(document.load().retraining.retries)
-    told = retraining.retrain(dataset, revision)
+    told = retraining.retrain(dataset, revision, task)
     create_markdown_artifact(key="visionline-retraining", markdown=retraining.markdown(told))
-    return Completed(message=f"trained {', '.join(told['tasks'])}" if told["tasks"] else "nothing was due")
+    why = "; ".join(f"{name}: {reason}" for name, reason in told["why"].items())
+    return Completed(message=f"trained {', '.join(told['tasks'])}" if told["tasks"] else f"nothing was due: {why}")
 
 
 @flow(name="drift", persist_result=False)

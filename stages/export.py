@@ -34,7 +34,7 @@ def export(lines: Iterator[str]) -> None:
                 Path(row["picture"]).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(Path(row["picture"]), picture)
             if coco:
-                coco.add(row["name"], image.shape[1], image.shape[0], row["answer"]["boxes"])
+                coco.add(row["name"], image.shape[1], image.shape[0], row["answer"])
 
 
 def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
@@ -49,7 +49,10 @@ def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[
 
 
 class CocoFile:
-    """A COCO file that grows: annotations are written as they come, images and categories at the end."""
+    """A COCO file that grows: annotations are written as they come, images and categories at the end.
+
+    It says that these are no labels: ingest refuses it until a person has corrected it and says otherwise.
+    """
 
     def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
         self.file, self.ids = file, {name: number for number, name in enumerate(classes, start=1)}
@@ -57,23 +60,29 @@ class CocoFile:
         self.num_annotations = 0
         file.write('{"annotations": [')
 
-    def add(self, name: str, width: int, height: int, boxes: Sequence[Mapping[str, Any]]) -> None:
-        """An image and its boxes, in its own pixels."""
+    def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
+        """An image and its boxes, in its own pixels, or its likeliest label as an annotation without a box."""
         image_id = len(self.images) + 1
-        self.images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for box in boxes:
-            # In float32, as evaluate writes them: the same numbers to the last bit.
-            x1, y1, x2, y2 = np.asarray(box["box_xyxy"], np.float32)
-            bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
-            ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[box["label"]]}
-            row = {**ids, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0, "score": box["score"]}
+        unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
+        self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
+        for found in answer.get("boxes", [answer]):
+            ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
+            row = {**ids, **(_box(found["box_xyxy"]) if "box_xyxy" in found else {}), "score": found["score"]}
             self.file.write(("," if self.num_annotations else "") + "\n" + json.dumps(row))
             self.num_annotations += 1
 
     def finish(self) -> None:
         """Write the rest."""
         categories = [{"id": number, "name": name} for name, number in self.ids.items()]
-        self.file.write(f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)}}}\n')
+        self.file.write(f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)},\n')
+        self.file.write('"info": {"labelled": false}}\n')
+
+
+def _box(box_xyxy: Sequence[float]) -> dict[str, Any]:
+    """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit."""
+    x1, y1, x2, y2 = np.asarray(box_xyxy, np.float32)
+    bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
+    return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from stages import export
+from stages.data import formats
 
 ROOT = Path(__file__).parents[1]
 BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
@@ -46,6 +47,30 @@ def test_boxes_become_a_coco_file_that_others_read_and_pictures(tmp_path: Path) 
     assert [(row["bbox"], row["score"]) for row in rows] == [([10.5, 20.25, 29.5, 39.75], s) for s in (0.75, 0.2)]
     assert len(coco.loadRes(coco.dataset["annotations"]).anns) == 2
     assert Image.open(tmp_path / "drawn/deep/a.png").size == (640, 427)
+
+
+def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -> None:
+    """Once they say that they are labelled they are one: of whole images, where the answers had no boxes."""
+    for name, answer in {
+        "labels": {"label": "dust", "score": 0.75, "scores": {"cell": 0.25, "dust": 0.75}, "uncertainty": 0.25},
+        "boxes": {"boxes": [BOX]},
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        row = {"file": photo(folder / "a.jpg"), "name": "a.jpg", "answer": answer}
+        export.export(lines(row, coco=str(folder / "task.json")))
+        with pytest.raises(ValueError, match=r"task\.json holds answers of a model: correct them, then set labelled"):
+            formats.open_source("coco", folder)
+        told = json.loads((folder / "task.json").read_text())
+        assert told["images"][0].get("uncertainty") == answer.get("uncertainty")
+        (folder / "task.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    source = formats.open_source("coco", tmp_path / "labels")
+    (record,) = source.records()
+    assert (source.task, list(source.classes)) == ("classification", ["cell", "dust"])
+    assert (record.labels, record.boxes) == (("dust",), None)
+    source = formats.open_source("coco", tmp_path / "boxes")
+    (record,) = source.records()
+    assert (source.task, [box.xyxy for box in record.boxes]) == ("detection", [tuple(BOX["box_xyxy"])])
 
 
 def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ class DriftParams(Section):
     min_distance: Fraction = Field(0.2, description="a smaller difference of two distributions (0 to 1) is harmless")
     min_inputs: int = Field(50, ge=10, description="fewer say nothing")
     max_inputs: int = Field(1000, ge=10, description="the newest, and as many of the test and train splits")
+    retrain: bool = Field(True, description="a drift starts a retraining, for which any new labelled image is enough")
     num_asked: int = Field(50, ge=1, description="images of a labelling request: those that the model is least sure of")
 
 

@@ -89,6 +89,10 @@ class Records:
         """The versions of a model, in order."""
         return [version for version in self.versions if version.name == name]
 
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version number of a model."""
+        return {alias: version.number for version in self.of(name) for alias in version.aliases}
+
     def dataset_hashes(self) -> dict[str, list[str]]:
         """Dataset -> the versions that any run read, oldest first: git may have lost some of them."""
         found: dict[str, dict[str, None]] = {}
@@ -104,32 +108,42 @@ class Records:
 def read_apart() -> Records:
     """As read; where MLflow must be asked, a process of its own does: to import it takes seconds of a core."""
     command = [sys.executable, "-m", "stages.tracking.records"]
-    if store.state() is not None and not _is_kept():
+    if store.state() is not None and not kept():
         subprocess.run(command, capture_output=True, check=False, preexec_fn=child_of_this_process())
     return read()  # from the file, or if that process failed with the reason
 
 
-def _is_kept() -> bool:
-    return KEPT.is_file() and json.loads(KEPT.read_text(encoding="utf8"))["state"] == f"{FORMAT} {store.state()}"
+def kept() -> Records | None:
+    """What MLflow knows, from the file under .visionline/ and without MLflow; None when it may know more by now."""
+    state = store.state()
+    if state is None or not KEPT.is_file():
+        return None
+    told = json.loads(KEPT.read_text(encoding="utf8"))
+    if told["state"] != f"{FORMAT} {state}":
+        return None
+    return Records(
+        tuple(Run(**run) for run in told["runs"]),
+        tuple(
+            ModelVersion(**{**v, "aliases": tuple(v["aliases"]), "held": tuple(v["held"])}) for v in told["versions"]
+        ),
+    )
 
 
 def read() -> Records:
-    """What MLflow knows now; from the file under .visionline/ when nothing was written since, without MLflow."""
+    """What MLflow knows now; as it is kept when nothing was written since, without MLflow."""
+    if known := kept():
+        return known
     state = store.state()
-    if state is not None and KEPT.is_file():
-        kept = json.loads(KEPT.read_text(encoding="utf8"))
-        if kept["state"] == f"{FORMAT} {state}":
-            return Records(
-                tuple(Run(**run) for run in kept["runs"]),
-                tuple(
-                    ModelVersion(**{**v, "aliases": tuple(v["aliases"]), "held": tuple(v["held"])})
-                    for v in kept["versions"]
-                ),
-            )
     records = Records(tuple(_runs()), tuple(_versions()))
     if state is not None:
         objects.write(KEPT, json.dumps({"state": f"{FORMAT} {state}", **asdict(records)}).encode())
     return records
+
+
+def keep() -> None:
+    """Read what MLflow knows while it is imported, so that who asks next need not; nothing where a server keeps it."""
+    if store.state() is not None:
+        read()
 
 
 def _runs() -> Iterator[Run]:

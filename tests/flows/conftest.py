@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,9 @@ UNATTENDED = (
 )
 
 
+OVER = ("COMPLETED", "FAILED", "CRASHED")
+
+
 @dataclass(frozen=True)
 class Attended:
     """A clone with services and deployments of its own, and what a webhook was told."""
@@ -351,9 +355,22 @@ class Attended:
 
     def flow_runs(self, name: str) -> list[dict[str, Any]]:
         """Runs of a flow as the server knows them, oldest first."""
-        body = json.dumps({"flows": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_ASC"}).encode()
-        address = f"{self.addresses['prefect']}/api/flow_runs/filter"
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_ASC"})
+
+    def ended(self, name: str, number: int) -> dict[str, Any] | None:
+        """A run of a flow, counted from 0, that is over; None until then."""
+        runs = self.flow_runs(name)
+        return runs[number] if len(runs) > number and runs[number]["state_type"] in OVER else None
+
+    def pid(self, service: str) -> int:
+        """Of a service that was started here."""
+        return int(json.loads((self.clone.root / f".visionline/services/{service}.json").read_text())["pid"])
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What the Prefect server answers."""
+        data = None if body is None else json.dumps(body).encode()
+        address = f"{self.addresses['prefect']}/api/{path}"
+        request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
@@ -396,9 +413,14 @@ class _Webhook(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def attended(ran: Ran, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Attended]:
     """Services on free ports, ended afterwards; `indirect` parameter: retries of what was killed."""
-    clone = ran.clone.copy(tmp_path / "project")
+    with attend(ran.clone.copy(tmp_path / "project"), getattr(request, "param", 0)) as found:
+        yield found
+
+
+@contextmanager
+def attend(clone: Clone, retries: int) -> Iterator[Attended]:
+    """The services of a clone that has run, deployed, with a webhook."""
     script = "import sys; from stages.params import edit; edit.set_values(dict(a.split('=', 1) for a in sys.argv[1:]))"
-    retries = getattr(request, "param", 0)
     settings = [text % retries if "%d" in text else text for text in UNATTENDED]
     assert clone.run(sys.executable, "-c", script, *settings).returncode == 0
     clone.git("commit", "--quiet", "--all", "--message", "without a person")

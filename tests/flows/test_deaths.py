@@ -15,16 +15,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 SEED = int(os.environ.get("VISIONLINE_TEST_SEED", "0"))  # of the moments at which something dies
 
 
-def kill(clone: Any, victim: str) -> int | None:
+def kill(attended: Any, victim: str) -> int | None:
     """SIGKILL a service or what trains; its pid, None when it is not there (yet)."""
     if victim == "trainer":
-        found = clone.processes("stages.finetune")
+        found = attended.clone.processes("stages.finetune")
         for process in found:
             process.kill()
         return found[0].pid if found else None
-    pid = json.loads((clone.root / f".visionline/services/{victim}.json").read_text())["pid"]
+    pid = attended.pid(victim)
     os.kill(pid, signal.SIGKILL)
-    return int(pid)
+    return pid
 
 
 @pytest.mark.parametrize("attended", [2], indirect=True)
@@ -36,7 +36,7 @@ def test_a_retraining_outlives_the_death_of(attended: Any, tmp_path: Path, victi
     delay_s = rng.uniform(0, 30)
     print(f"seed {SEED}: {victim} dies {delay_s:.1f} s into the retraining")
     time.sleep(0 if victim == "trainer" else delay_s)
-    pid = wait_for("something to kill", lambda: kill(clone, victim))
+    pid = wait_for("something to kill", lambda: kill(attended, victim))
     print(f"killed {pid}")
     attended.addresses.update(json.loads(clone.ok("up", "--prefect-port", "0", "--mlflow-port", "0", "--json")))
 

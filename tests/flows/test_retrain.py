@@ -1,5 +1,6 @@
 """When a retraining is due, and when it leaves the work to a later one."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,25 @@ def test_without_new_samples_the_run_finds_what_was_removed_or_left_half_done(
     assert retraining.retrain()["tasks"] == []
 
 
+def test_after_a_drift_any_new_label_is_enough_and_without_one_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch, ran: list[list[str]]
+) -> None:
+    new(monkeypatch, one=1, two=0, three=None)
+    assert retraining.retrain(task="one")["tasks"] == ["one"]
+    assert retraining.retrain(task="three")["tasks"] == ["three"]
+    assert ran == [["one"], ["three"]]
+    told = retraining.retrain(task="two")
+    assert (told["tasks"], len(ran)) == ([], 2)
+    assert told["why"]["two"] == "no labelled images are new: visionline drift two --inputs FOLDER asks for some"
+    for number, digest in enumerate(("old", "new")):
+        file = Path(f".visionline/labelling/two/{digest}/batch/task.json")
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+        os.utime(file, (number, number))
+    request = ".visionline/labelling/two/new/batch"
+    assert retraining.retrain(task="two")["why"]["two"] == f"no labelled images are new: label the request at {request}"
+
+
 def commit(text: str) -> str:
     from flows import history
 
@@ -125,3 +145,8 @@ def test_a_version_waits_until_it_is_quiet(monkeypatch: pytest.MonkeyPatch, ran:
 def test_an_unknown_dataset_is_refused() -> None:
     with pytest.raises(UsageError, match="there are: pre, a, b"):
         retraining.retrain("c")
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(UsageError, match="there are: one, two, three"):
+        retraining.retrain(task="four")

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-OVER = ("COMPLETED", "FAILED", "CRASHED")
+DRIFTED = """
+from flows import drift, project, services
+project.enter()
+services.announce(drift.EVENT, "visionline.task.scenes", {"task": "scenes"})
+"""
 
 
 def served_version(address: str) -> str:
@@ -20,10 +25,6 @@ def served_version(address: str) -> str:
 def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any, tmp_path: Path) -> None:
     clone, wait_for = attended.clone, attended.wait_for
 
-    def ended(number: int) -> dict[str, Any] | None:
-        runs = attended.flow_runs("retrain")
-        return runs[number] if len(runs) > number and runs[number]["state_type"] in OVER else None
-
     server = clone.start("serve", "patterns", "--port", "0", "--refresh", "0.5")
     try:
         line = server.stdout.readline()
@@ -33,7 +34,7 @@ def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any
         runs_before = clone.sql("SELECT count(*) FROM runs WHERE name LIKE 'finetune@%'")[0][0]
         num = attended.ingest(tmp_path / "drop", "train", is_new=True)
         revision = clone.git("rev-parse", "HEAD")
-        run = wait_for("the event starts a retraining, which ends", lambda: ended(0))
+        run = wait_for("the event starts a retraining, which ends", lambda: attended.ended("retrain", 0))
         assert run["state_type"] == "COMPLETED", run["state"]["message"]
         assert run["parameters"] == {"dataset": "shapes-patterns", "revision": revision}
         assert run["state"]["message"] == "trained patterns"
@@ -46,8 +47,13 @@ def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any
         assert trace["changes"]["counts"]["added"] == num
         assert "patterns@champion" in trace["live"]
 
+        assert clone.run(sys.executable, "-c", DRIFTED).returncode == 0
+        idle = wait_for("a drift starts a retraining, too", lambda: attended.ended("retrain", 1))
+        assert idle["parameters"] == {"task": "scenes"}
+        assert idle["state"]["message"].startswith("nothing was due: scenes: no labelled images are new"), idle["state"]
+
         attended.ingest(tmp_path / "bad", "test", is_new=False)  # train images come again, as test images
-        failed = wait_for("another retraining ends", lambda: ended(1))
+        failed = wait_for("another retraining ends", lambda: attended.ended("retrain", 2))
         assert failed["state_type"] == "FAILED"
         assert "validate@shapes-patterns" in failed["state"]["message"]
         # Prefect tells at least once: a state that is saved anew, since the database was locked, is told of anew.

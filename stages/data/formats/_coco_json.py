@@ -3,7 +3,7 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,11 @@ class AnnotationFile:
     def name_parts(self) -> list[str]:
         """["instances", "train2017", "json"] of "annotations/instances_train2017.json"."""
         return re.split(r"[_.]", posixpath.basename(self.path))
+
+    @property
+    def annotations(self) -> Iterator[dict[str, Any]]:
+        """Those that belong to an image."""
+        return (entry for image_id, listed in self.objects.items() if image_id != "" for entry in listed)
 
     @property
     def split(self) -> str | None:
@@ -103,6 +108,9 @@ def _lacks(content: Any) -> str | None:
 
 
 def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
+    info = content.get("info")
+    if isinstance(info, dict) and info.get("labelled") is False:
+        raise ValueError(f"{root / path} holds answers of a model: correct them, then set labelled in its info to true")
     images = [image for entry in content["images"] if (image := _read_image(entry))]
     objects = _group_by_image(content["annotations"])
     categories = _read_categories(root / path, content["categories"])

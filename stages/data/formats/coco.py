@@ -1,4 +1,7 @@
-"""COCO: JSON with boxes, polygons, crowds and keypoints; COCO 2017's folders, Roboflow's, or a single file."""
+"""COCO: JSON with boxes, polygons, crowds and keypoints; COCO 2017's folders, Roboflow's, or a single file.
+
+Where no annotation has a box, their categories label whole images, as in iNaturalist's files.
+"""
 
 import posixpath
 from collections import Counter
@@ -13,7 +16,7 @@ from stages.data.records import Record, Rejected, Source
 
 
 def read(root: Path, images: Path | None = None) -> Source:
-    """Every image that a detection file below `root` lists, found below `images` where given; labels are names.
+    """Every image that an annotation file below `root` lists, found below `images` where given; labels are names.
 
     Boxes are xyxy of COCO's xywh, classes in the order of category ids, skeleton edges from 0. ValueError when there is
     no annotation or no image at all, or when a file is no JSON.
@@ -29,13 +32,14 @@ def read(root: Path, images: Path | None = None) -> Source:
     rejected += [item for file in annotations for item in file.rejected]
     categories = {(in_order(id), name) for file in annotations for id, name in file.categories.items()}
     skeletons = list(dict.fromkeys((file.skeleton, file.edges) for file in annotations if file.skeleton))
+    has_boxes = _have_boxes(annotations)
     joints, edges = skeletons[0] if skeletons else ((), ())
     if len(skeletons) > 1:
         notes.append("the annotation files differ in their skeletons: the first one counts")
     return Source(
-        task="detection",
+        task="detection" if has_boxes else "classification",
         classes={name: name for _, name in sorted(categories)},
-        records=lambda: _records(listing, rejected, pictures),
+        records=lambda: _records(listing, rejected, pictures, has_boxes),
         skeleton=joints,
         skeleton_edges=edges,
         licence=next((file.licence for file in annotations if file.licence), ""),
@@ -118,10 +122,27 @@ def _test_folder(path: str) -> str:
 
 
 def _records(
-    listing: list[_Listed | Rejected], rejected: list[Rejected], pictures: Catalogue
+    listing: list[_Listed | Rejected], rejected: list[Rejected], pictures: Catalogue, has_boxes: bool
 ) -> Iterator[Record | Rejected]:
+    read_one = _record if has_boxes else _labelled
     for item in sorted([*listing, *rejected], key=lambda item: item.path):
-        yield item if isinstance(item, Rejected) else _record(item, pictures)
+        yield item if isinstance(item, Rejected) else read_one(item, pictures)
+
+
+def _have_boxes(annotations: list[AnnotationFile]) -> bool:
+    """Whether this is detection, as it is without any annotation: images without objects."""
+    entries = [entry for file in annotations for entry in file.annotations]
+    return not entries or any(entry.keys() & {"bbox", "segmentation", "keypoints"} for entry in entries)
+
+
+def _labelled(listed: _Listed, pictures: Catalogue) -> Record | Rejected:
+    """A whole image with its labels."""
+    file, image = listed.file, listed.image
+    numbers = [annotation["category_id"] for annotation in file.objects.get(image.id, [])]
+    labels = tuple(dict.fromkeys(file.categories[number] for number in numbers if number in file.categories))
+    if not labels:
+        return Rejected(listed.path, f"image without a label in {file.path}")
+    return Record(listed.path, pictures.blob(listed.path), file.split, labels=labels, size_px=image.size_px)
 
 
 def _record(listed: _Listed, pictures: Catalogue) -> Record:

@@ -425,3 +425,29 @@ class TestFiles:
         write(touch(tmp_path, "1.jpg"), "a.json", [image()], [annotation()], categories)
         with pytest.raises(ValueError, match=reason):
             read(tmp_path)
+
+
+class TestWholeImages:
+    """Annotations without boxes, as iNaturalist's."""
+
+    def test_categories_are_labels_and_an_image_without_one_is_none(self, tmp_path: Path):
+        touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+        images = [image(1, "1.jpg"), image(2, "2.jpg"), image(3, "3.jpg")]
+        labels = [{"id": 1, "image_id": 1, "category_id": 7}, {"id": 2, "image_id": 2, "category_id": 9}]
+        write(tmp_path, "train.json", images, labels)
+        assert read(tmp_path).task == "classification"
+        assert {path: (item.labels, item.boxes, item.split) for path, item in records(tmp_path).items()} == {
+            "1.jpg": (("dog",), None, "train")
+        }
+        assert rejected(tmp_path) == [
+            ("2.jpg", "image without a label in train.json"),
+            ("3.jpg", "image without a label in train.json"),
+        ]
+
+    def test_one_box_makes_it_detection(self, tmp_path: Path):
+        labels = [{"id": 1, "image_id": 1, "category_id": 7}, annotation(id=2)]
+        write(touch(tmp_path, "1.jpg"), "a.json", [image()], labels)
+        assert read(tmp_path).task == "detection"
+        assert records(tmp_path)["1.jpg"].defects == (
+            "annotation 1 (dog): bbox None is not four finite numbers: dropped",
+        )
