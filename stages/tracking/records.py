@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from stages.data import objects
 from stages.tracking import journal, registry, store
-from stages.tracking.process import LOCAL_STATE, child_of_this_process
+from stages.tracking.process import LOCAL_STATE, child_of_this_process, collect_garbage_rarely
 
 KEPT = LOCAL_STATE / "trace" / "records.json"
 FORMAT = 2  # of the kept file
@@ -101,31 +102,41 @@ class Records:
         return {name: list(hashes) for name, hashes in found.items()}
 
 
-def read_apart() -> Records:
-    """As read; where MLflow must be asked, a process of its own does: to import it takes seconds of a core."""
-    command = [sys.executable, "-m", "stages.tracking.records"]
-    if store.state() is not None and not _is_kept():
-        subprocess.run(command, capture_output=True, check=False, preexec_fn=child_of_this_process())
-    return read()  # from the file, or if that process failed with the reason
+@contextmanager
+def asked_beside() -> Iterator[None]:
+    """Within the block a process of its own asks MLflow, where it must be asked; then `read` after it need not.
+
+    To import MLflow takes seconds of a core.
+    """
+    if store.state() is None or _kept() is not None:
+        yield
+        return
+    command, nothing = [sys.executable, "-m", "stages.tracking.records"], subprocess.DEVNULL
+    # What it says is not needed: where it fails, `read` asks again and fails with the reason.
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, preexec_fn=child_of_this_process()):
+        yield
 
 
-def _is_kept() -> bool:
-    return KEPT.is_file() and json.loads(KEPT.read_text(encoding="utf8"))["state"] == f"{FORMAT} {store.state()}"
+def _kept() -> dict[str, Any] | None:
+    """What the file under .visionline/ holds; None when MLflow's database changed since it was written."""
+    if not KEPT.is_file():
+        return None
+    kept = json.loads(KEPT.read_text(encoding="utf8"))
+    return kept if kept["state"] == f"{FORMAT} {store.state()}" else None
 
 
 def read() -> Records:
     """What MLflow knows now; from the file under .visionline/ when nothing was written since, without MLflow."""
     state = store.state()
-    if state is not None and KEPT.is_file():
-        kept = json.loads(KEPT.read_text(encoding="utf8"))
-        if kept["state"] == f"{FORMAT} {state}":
-            return Records(
-                tuple(Run(**run) for run in kept["runs"]),
-                tuple(
-                    ModelVersion(**{**v, "aliases": tuple(v["aliases"]), "held": tuple(v["held"])})
-                    for v in kept["versions"]
-                ),
-            )
+    kept = _kept() if state is not None else None
+    if kept is not None:
+        return Records(
+            tuple(Run(**run) for run in kept["runs"]),
+            tuple(
+                ModelVersion(**{**v, "aliases": tuple(v["aliases"]), "held": tuple(v["held"])})
+                for v in kept["versions"]
+            ),
+        )
     records = Records(tuple(_runs()), tuple(_versions()))
     if state is not None:
         objects.write(KEPT, json.dumps({"state": f"{FORMAT} {state}", **asdict(records)}).encode())
@@ -224,4 +235,5 @@ def iso(time_ms: int) -> str:
 
 
 if __name__ == "__main__":
+    collect_garbage_rarely()
     read()
