@@ -45,7 +45,7 @@ def trace(asked: str, here: Path, similar_bits: int | None = None) -> dict[str, 
     command += ["--similar", str(similar_bits)] if similar_bits is not None else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1].removeprefix("trace: ")
+        reason = [f"exit code {done.returncode}", *done.stderr.strip().splitlines()][-1].removeprefix("trace: ")
         raise (UsageError if done.returncode == 2 else WorkError)(reason)
     return json.loads(done.stdout)
 

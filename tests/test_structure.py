@@ -187,6 +187,10 @@ def test_light_modules_load_neither_torch_nor_great_expectations(statement: str)
     assert not loaded_by(statement) & heavy
 
 
+def test_a_trace_asks_mlflow_before_it_loads_what_reads_the_data() -> None:
+    assert not loaded_by("import stages.trace") & {"numpy", "pyarrow", "dvc", "mlflow"}
+
+
 def functions() -> Iterator[tuple[str, int]]:
     for file in sources():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf8"))):

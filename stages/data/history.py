@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-
-import pyarrow as pa
-import pyarrow.parquet
+from typing import TYPE_CHECKING
 
 from stages.data import objects
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INDEX, SHARDS = "index/", "shards/"
 _POINTER = re.compile(r"^[-\s]\s+?md5: ([0-9a-f]{32}\.dir)\b", re.MULTILINE)
@@ -114,12 +115,14 @@ def index_files(dir_hash: str) -> dict[str, str]:
     }
 
 
-def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> pa.Table:
+def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> "pa.Table":
     """Columns of the index of a version, read from the cache or from a remote, sorted by key; nothing is checked out.
 
     A sample that two merged branches both added counts once. FileNotFoundError, which names the dataset and what is
     missing, when the version or a part of its index is nowhere.
     """
+    import pyarrow as pa
+
     from stages.data import index  # brings Pillow along, which a search for an image does without
 
     wanted = list(dict.fromkeys(["key", *columns]))
@@ -136,15 +139,20 @@ def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> pa.Table:
     return _once(table.sort_by("key")).select(list(columns))
 
 
-def read_index(md5: str, columns: Sequence[str]) -> pa.Table:
+def read_index(md5: str, columns: Sequence[str]) -> "pa.Table":
     """Columns of an index file that the cache holds."""
-    # The file is opened here: pyarrow takes the name's suffix for a compression.
-    with objects.cached(md5).open("rb") as f:
-        return pyarrow.parquet.ParquetFile(f).read(list(columns), use_threads=False).select(list(columns))
+    import pyarrow as pa  # here: what only asks git does without Arrow
+    import pyarrow.parquet
+
+    # Opened here: pyarrow takes the name's suffix for a compression. Reading ahead costs a small file time.
+    with pa.OSFile(str(objects.cached(md5))) as file:
+        table = pyarrow.parquet.ParquetFile(file, pre_buffer=False).read(list(columns), use_threads=False)
+    return table.select(list(columns))
 
 
-def _once(table: pa.Table) -> pa.Table:
+def _once(table: "pa.Table") -> "pa.Table":
     """Rows of a table sorted by key without those that repeat the key before them."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     keys = table["key"].combine_chunks()

@@ -16,10 +16,14 @@ from stages.data import history, objects
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "trace" / "index"
-FORMAT = 2
+FORMAT = 3
 FACTS = ("key", "sha256", "split", "labels", "source", "shard")
 MIN_PREFIX, FULL = 8, 64  # hex digits of a sha256
 DIGITS = 16  # hex digits that the arrays keep
+READERS = 2  # more of them would wait for each other: half of a small file's time is Python's
+
+# First 64 bits of the sha256, and the perceptual hash, of each row of an index file.
+Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Sighting:
 
 
 class Lookup:
-    """All index files of some versions of a dataset as arrays sorted by sha256; built when they are not there."""
+    """Hashes of each row of all index files of some versions of a dataset, as arrays; built when they are not there."""
 
     def __init__(self, name: str, versions: Sequence[str]) -> None:
         self.name = name
@@ -64,11 +68,15 @@ class Lookup:
 
     def find(self, sha256: str) -> list[Sighting]:
         """Samples with these bytes; sha256 of 64 hex digits or its first ones, at least 8."""
-        low = np.uint64(int(sha256[:16].ljust(16, "0"), 16))
-        high = np.uint64(int(sha256[:16].ljust(16, "f"), 16))
-        hashes = self._array("sha256")
-        rows = self._array("order")[np.searchsorted(hashes, low, "left") : np.searchsorted(hashes, high, "right")]
+        rows = self._rows(sha256)
         return [s for s in self._sightings(rows, np.zeros(len(rows), int)) if s.sha256.startswith(sha256)]
+
+    def _rows(self, sha256: str) -> NDArray[np.intp]:
+        """Rows whose sha256 begins with the first 16 of these digits, or with all of them where there are fewer."""
+        low, high = (np.uint64(int(sha256[:DIGITS].ljust(DIGITS, digit), 16)) for digit in "0f")
+        hashes = self._array("sha256")
+        # To look at a million of them takes milliseconds, to sort them once for a search a hundred times as long.
+        return np.flatnonzero((hashes >= low) & (hashes <= high))
 
     def similar(self, phash: str, max_bits: int) -> list[Sighting]:
         """Samples whose perceptual hash (16 hex) differs in at most max_bits of 64 bits, the most similar first."""
@@ -81,9 +89,7 @@ class Lookup:
         found = self.find(sha256)
         if not found:
             return None
-        low = np.uint64(int(found[0].sha256[:16], 16))
-        row = self._array("order")[np.searchsorted(self._array("sha256"), low, "left")]
-        return f"{int(self._array('phash')[row]):016x}"
+        return f"{int(self._array('phash')[self._rows(found[0].sha256)[0]]):016x}"
 
     def _sightings(self, rows: NDArray[Any], bits: NDArray[Any]) -> list[Sighting]:
         """Facts of rows, from the index files that they lie in; each file is read once."""
@@ -153,14 +159,11 @@ class Lookup:
                 old.unlink(missing_ok=True)
         return told
 
-    def _write_arrays(self, stamp: str, parts: Sequence[tuple[NDArray[np.uint64], NDArray[np.uint64]]]) -> None:
-        sha256 = np.concatenate([np.empty(0, np.uint64), *(part[0] for part in parts)])
-        phash = np.concatenate([np.empty(0, np.uint64), *(part[1] for part in parts)])
-        order = np.argsort(sha256, kind="stable")
+    def _write_arrays(self, stamp: str, parts: Sequence[Hashes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, array in {"sha256": sha256[order], "order": order.astype(np.uint32), "phash": phash}.items():
+        for number, name in enumerate(("sha256", "phash")):
             temporary = self.folder / f".{stamp}.{name}.npy"
-            np.save(temporary, array)
+            np.save(temporary, np.concatenate([np.empty(0, np.uint64), *(part[number] for part in parts)]))
             temporary.replace(self.folder / temporary.name[1:])
 
 
@@ -174,16 +177,16 @@ def _stamp(parts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _hashes(md5s: Sequence[str | None]) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
-    """First 64 bits of the sha256, and the perceptual hash, of each row of each index file; none of a lost file."""
+def _hashes(md5s: Sequence[str | None]) -> list[Hashes]:
+    """The hashes of each index file; none of a lost file."""
 
-    def read(md5: str | None) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    def read(md5: str | None) -> Hashes:
         if md5 is None:
             return np.empty(0, np.uint64), np.empty(0, np.uint64)
         table = history.read_index(md5, ("sha256", "phash"))
         return first_64_bits(table["sha256"]), first_64_bits(table["phash"])
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(read, md5s))
 
 

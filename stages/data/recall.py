@@ -4,8 +4,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from stages.data import history, objects
 from stages.data.splits import SPLITS
 
@@ -40,6 +38,8 @@ def command(name: str, digest: str, known: history.Version | None, is_remote: bo
 
 def _counts(name: str, digest: str) -> dict[str, int] | None:
     """Split -> number of samples; None when the index is nowhere."""
+    import pyarrow.compute as pc  # here: what becomes of one sample is told without Arrow
+
     try:
         column = history.version_index(name, digest, ["split"])["split"]
     except FileNotFoundError:

@@ -1,15 +1,16 @@
 """Which models and artifacts an image reached: by the dataset versions and splits that hold it."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.data import history
-from stages.data.lookup import Lookup, Sighting
 from stages.tracking import lineage, records
 from stages.tracking.lineage import Graph
 from stages.tracking.records import Records
 from stages.tracking.registry import CARD
+
+if TYPE_CHECKING:
+    from stages.data.lookup import Sighting
 
 ROLES = {"train": "trained on", "val": "validated on", "test": "measured on"}
 SHEETS = ("worst.png", "random.png")  # of evaluate, in the folder pictures of its run: they show test images
@@ -23,19 +24,20 @@ def known() -> tuple[Records, Versions]:
 
     The arrays that images are found by are built while MLflow is being asked.
     """
-    in_git = history.all_versions()
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(records.read_apart)
+    with records.asked_beside():
+        from stages.data.lookup import Lookup  # brings Arrow along: imported while MLflow is being asked
+
+        in_git = history.all_versions()
         for name, versions in in_git.items():
             Lookup(name, [version.hash for version in versions])
-        told = asking.result()
+    told = records.read()
     found: Versions = {name: {v.hash: v for v in versions} for name, versions in in_git.items()}
     for name, hashes in told.dataset_hashes().items():
         found[name] = dict.fromkeys(hashes, None) | found.get(name, {})
     return told, found
 
 
-def models(graph: Graph, told: Records, sightings: Iterable[Sighting]) -> list[dict[str, Any]]:
+def models(graph: Graph, told: Records, sightings: "Iterable[Sighting]") -> list[dict[str, Any]]:
     """Model versions that saw the image in a split of a dataset version: directly or through a backbone."""
     splits: dict[tuple[str, str], set[str]] = {}
     for sighting in sightings:

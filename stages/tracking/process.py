@@ -33,6 +33,11 @@ def child_of_this_process() -> Callable[[], None]:
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def collect_garbage_rarely() -> None:
+    """Importing torch and MLflow makes no garbage: Python's own threshold of 700 objects costs a second."""
+    gc.set_threshold(100_000, 20, 20)
+
+
 def limit_threads(cpu_threads: int) -> None:
     """Give this process, and those that it starts, these settings before torch is loaded."""
     os.environ |= thread_settings(cpu_threads)
@@ -87,7 +92,7 @@ def stage_main(stages: Mapping[str, Callable[[str], None]], arguments: Sequence[
     options = parser.parse_args(arguments)
     stage = getattr(options, "stage", first)
     die_with_parent()
-    gc.set_threshold(100_000, 20, 20)  # importing torch and MLflow makes no garbage: Python's own 700 costs a second
+    collect_garbage_rarely()
     with errors_in_lines(f"{stage} {options.key}"):
         limit_threads(document.cpu_threads())
         with locked(f"{stage}@{options.key}"):

@@ -1,16 +1,18 @@
 """What MLflow knows of runs and model versions, as plain records that are kept while its database stays the same."""
 
+import gc
 import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from stages.data import objects
 from stages.tracking import journal, registry, store
-from stages.tracking.process import LOCAL_STATE, child_of_this_process
+from stages.tracking.process import LOCAL_STATE, child_of_this_process, collect_garbage_rarely
 
 KEPT = LOCAL_STATE / "trace" / "records.json"
 FORMAT = 2  # of the kept file
@@ -105,12 +107,19 @@ class Records:
         return {name: list(hashes) for name, hashes in found.items()}
 
 
-def read_apart() -> Records:
-    """As read; where MLflow must be asked, a process of its own does: to import it takes seconds of a core."""
-    command = [sys.executable, "-m", "stages.tracking.records"]
-    if store.state() is not None and not kept():
-        subprocess.run(command, capture_output=True, check=False, preexec_fn=child_of_this_process())
-    return read()  # from the file, or if that process failed with the reason
+@contextmanager
+def asked_beside() -> Iterator[None]:
+    """Within the block a process of its own asks MLflow, where it must be asked; then `read` after it need not.
+
+    To import MLflow takes seconds of a core.
+    """
+    if store.state() is None or kept() is not None:
+        yield
+        return
+    command, nothing = [sys.executable, "-m", "stages.tracking.records"], subprocess.DEVNULL
+    # What it says is not needed: where it fails, `read` asks again and fails with the reason.
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, preexec_fn=child_of_this_process()):
+        yield
 
 
 def kept() -> Records | None:
@@ -238,4 +247,6 @@ def iso(time_ms: int) -> str:
 
 
 if __name__ == "__main__":
+    collect_garbage_rarely()
     read()
+    gc.freeze()  # Python's end would search all that MLflow imported for garbage, for a second

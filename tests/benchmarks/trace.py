@@ -42,14 +42,17 @@ client.set_registered_model_alias("cells", "champion", "1")
 def trace(project: Path, *arguments: str) -> tuple[float, float, float, dict]:
     """Wall seconds, CPU seconds, peak memory in MB of the largest process, and the answer."""
     command = [sys.executable, "-m", "flows", "trace", *arguments, "--json"]
-    started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    answer = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, f"exit code {status}"
-    seconds = time.perf_counter() - started
+    with tempfile.TemporaryFile("w+") as told:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=told)
+        assert process.stdout is not None
+        answer = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        told.seek(0)
+        sys.stderr.write(told.read())
+    assert status == 0, f"trace {' '.join(arguments)}: exit code {os.waitstatus_to_exitcode(status)}"
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, json.loads(answer)
 
 
