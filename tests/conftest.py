@@ -1,9 +1,12 @@
 """Fixtures for every test: the real data beside the project, a browser, and single-threaded torch."""
 
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TALL = ("--window-size=1400,2400",)  # what is not in sight is not asked for
+SCRIPTS_MS = 20_000  # of the browser's own clock, which waits for answers
 QUIET = ("gpu", "background-networking", "component-update", "sync")
 
 
@@ -30,16 +35,10 @@ def shared_data() -> Path:
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[[Path], str]:
     """A headless browser that opens a page and returns its document; no console message, no request of the page."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium to open the page")
 
     def document(page: Path) -> str:
-        log, disabled = tmp_path / "net.json", [f"--disable-{what}" for what in QUIET]
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--no-first-run", *disabled, f"--user-data-dir={tmp_path}/user",
-             "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom", page.as_uri()],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+        log = tmp_path / "net.json"
+        done = _opened(page.as_uri(), tmp_path, "--enable-logging=stderr", f"--log-net-log={log}")
         assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line] == []
         started = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
         # The browser asks its maker for things of its own; what a page asks for has the page as its origin.
@@ -47,3 +46,27 @@ def browse(tmp_path: Path) -> Callable[[Path], str]:
         return done.stdout
 
     return document
+
+
+@pytest.fixture
+def read_page(tmp_path: Path) -> Callable[[str], str]:
+    """What a person reads on a page of a server, once its scripts have asked for all that it shows."""
+
+    def text(address: str) -> str:
+        document = _opened(address, tmp_path, *TALL, f"--virtual-time-budget={SCRIPTS_MS}").stdout
+        without_scripts = re.sub(r"<(script|style).*?</\1>", " ", document, flags=re.DOTALL)
+        return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", without_scripts)).split())
+
+    return text
+
+
+def _opened(address: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium to open the page")
+    disabled = [f"--disable-{what}" for what in QUIET]
+    profile = tempfile.mkdtemp(dir=folder)  # a page that a profile has seen before is not waited for
+    return subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--no-first-run", *disabled, f"--user-data-dir={profile}",
+         *options, "--dump-dom", address],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ import http.server
 import json
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def served_version(address: str) -> str:
         return json.load(response)["version"]
 
 
-def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any, tmp_path: Path) -> None:
+def test_new_images_become_the_served_champion_and_bad_ones_do_not(
+    attended: Any, tmp_path: Path, read_page: Callable[[str], str]
+) -> None:
     clone, wait_for = attended.clone, attended.wait_for
 
     server = clone.start("serve", "patterns", "--port", "0", "--refresh", "0.5")
@@ -64,9 +67,25 @@ def test_new_images_become_the_served_champion_and_bad_ones_do_not(attended: Any
         assert [file for file in held if b"token=hush" in file.read_bytes()] == []  # not even in Prefect's database
         assert clone.aliases("patterns")["champion"] == 2
         assert served_version(address) == "2"
+        can_be_found(attended, failed, read_page)
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+def can_be_found(attended: Any, failed: dict[str, Any], read_page: Callable[[str], str]) -> None:
+    """A person finds runs, stages, artifact, version and validation on the pages."""
+    prefect, mlflow, data_docs = (attended.addresses[name] for name in ("prefect", "mlflow", "data-docs"))
+    stages = attended.ask("task_runs/filter", {"task_runs": {"name": {"like_": "finetune@patterns"}}})
+    page = read_page(f"{prefect}/runs/task-run/{stages[0]['id']}")
+    assert "finetune@patterns" in page and "validation: top1" in page, page
+    page = read_page(f"{prefect}/runs/flow-run/{failed['id']}")
+    assert failed["name"] in page and "Failed" in page and "validate@shapes-patterns" in page, page
+    assert "What the pipeline made" in read_page(f"{prefect}/artifacts/key/visionline-result")
+    page = read_page(f"{mlflow}/#/models/patterns/versions/2")
+    assert "Version 2" in page and "@ champion" in page, page
+    page = read_page(data_docs)
+    assert "shapes-patterns" in page and "failed" in page, page
 
 
 def test_ports_are_checked_and_what_runs_is_left_alone(attended: Any) -> None:
