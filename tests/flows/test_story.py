@@ -24,7 +24,7 @@ def served_version(address: str) -> str:
 
 
 def test_new_images_become_the_served_champion_and_bad_ones_do_not(
-    attended: Any, tmp_path: Path, read_page: Callable[[str], str]
+    attended: Any, tmp_path: Path, find_on_page: Callable[..., None]
 ) -> None:
     clone, wait_for = attended.clone, attended.wait_for
 
@@ -67,25 +67,21 @@ def test_new_images_become_the_served_champion_and_bad_ones_do_not(
         assert [file for file in held if b"token=hush" in file.read_bytes()] == []  # not even in Prefect's database
         assert clone.aliases("patterns")["champion"] == 2
         assert served_version(address) == "2"
-        can_be_found(attended, failed, read_page)
+        can_be_found(attended, failed, find_on_page)
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def can_be_found(attended: Any, failed: dict[str, Any], read_page: Callable[[str], str]) -> None:
+def can_be_found(attended: Any, failed: dict[str, Any], find_on_page: Callable[..., None]) -> None:
     """A person finds runs, stages, artifact, version and validation on the pages."""
     prefect, mlflow, data_docs = (attended.addresses[name] for name in ("prefect", "mlflow", "data-docs"))
     stages = attended.ask("task_runs/filter", {"task_runs": {"name": {"like_": "finetune@patterns"}}})
-    page = read_page(f"{prefect}/runs/task-run/{stages[0]['id']}")
-    assert "finetune@patterns" in page and "validation: top1" in page, page
-    page = read_page(f"{prefect}/runs/flow-run/{failed['id']}")
-    assert failed["name"] in page and "Failed" in page and "validate@shapes-patterns" in page, page
-    assert "What the pipeline made" in read_page(f"{prefect}/artifacts/key/visionline-result")
-    page = read_page(f"{mlflow}/#/models/patterns/versions/2")
-    assert "Version 2" in page and "@ champion" in page, page
-    page = read_page(data_docs)
-    assert "shapes-patterns" in page and "failed" in page, page
+    find_on_page(f"{prefect}/runs/task-run/{stages[0]['id']}", "finetune@patterns", "validation: top1")
+    find_on_page(f"{prefect}/runs/flow-run/{failed['id']}", failed["name"], "Failed", "validate@shapes-patterns")
+    find_on_page(f"{prefect}/artifacts/key/visionline-result", "What the pipeline made")
+    find_on_page(f"{mlflow}/#/models/patterns/versions/2", "Version 2", "@ champion")
+    find_on_page(data_docs, "shapes-patterns", "1 critical")
 
 
 def test_ports_are_checked_and_what_runs_is_left_alone(attended: Any) -> None:
