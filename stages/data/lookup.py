@@ -1,6 +1,7 @@
 """Finds an image in all versions of a dataset at once: small arrays under .visionline/, mapped and not read."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stages.data import history, objects
+from stages.params.files import write_atomically
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "trace" / "index"
@@ -159,9 +161,9 @@ class Lookup:
         order = np.argsort(sha256, kind="stable")
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, array in {"sha256": sha256[order], "order": order.astype(np.uint32), "phash": phash}.items():
-            temporary = self.folder / f".{stamp}.{name}.npy"
-            np.save(temporary, array)
-            temporary.replace(self.folder / temporary.name[1:])
+            content = io.BytesIO()  # to a file NumPy writes by itself, and does not say why it could not
+            np.save(content, array)
+            write_atomically(self.folder / f"{stamp}.{name}.npy", content.getvalue())
 
 
 def _sighting(name: str, row: Mapping[str, Any], versions: tuple[str, ...], bits: int) -> Sighting:
