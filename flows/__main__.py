@@ -4,10 +4,10 @@ import sys
 from typing import NoReturn
 
 from flows.commands import app, models, pipeline, services
-from flows.project import UsageError, WorkError
+from flows.project import UsageError
+from stages.tracking.process import lines_of
 
-# Exceptions that tell of a server which is not there or does not agree.
-SERVERS = {"MlflowException": "MLflow", "PrefectException": "Prefect", "HTTPError": "Prefect"}
+BUGS = (ValueError, ArithmeticError)  # in a flow: what a person did wrong is a UsageError there
 GROUPS = (pipeline, models, services)  # which register their commands
 
 
@@ -16,21 +16,18 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except UsageError as error:
-        _end(error, 2)
-    except (WorkError, RuntimeError, OSError) as error:
-        _end(error, 1)
+        _end(str(error), 2)
     except Exception as error:
-        # By name: to import the libraries for their exceptions would cost every command seconds.
-        whose = next((SERVERS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in SERVERS), None)
-        if whose is None:
+        told = [] if isinstance(error, BUGS) else lines_of(error)
+        if not told:
             raise
-        _end(RuntimeError(f"{whose}: {' '.join(str(error).split()) or type(error).__name__}"), 1)
+        _end("\n".join(told) if str(error) else "", 1)
     sys.exit(0)
 
 
-def _end(error: Exception, code: int) -> NoReturn:
-    if str(error):
-        print(f"visionline: {error}", file=sys.stderr)
+def _end(told: str, code: int) -> NoReturn:
+    if told:
+        print(f"visionline: {told}", file=sys.stderr)
     sys.exit(code)
 
 

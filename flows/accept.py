@@ -1,13 +1,11 @@
 """The operation `accept`: keep outputs of stages though their code changed, because the change is a proven no-op."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows import graph as graphs
 from flows import history
-from flows.project import UsageError, WorkError
+from flows.project import UsageError, dvc
 from stages.tracking.process import locked
 
 # What DVC says when the code of a stage changed; outputs that came of other data, models or parameters never stand.
@@ -26,10 +24,7 @@ def accept(stages: Sequence[str], reason: str) -> None:
             raise UsageError(str(error)) from None
         for name in stages:
             _check(graph, name)
-        command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *stages]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise WorkError(f"dvc commit {' '.join(stages)}: {' '.join((done.stderr + done.stdout).split())}")
+        dvc("commit", "--force", "--quiet", *stages)
         history.commit_only([Path("dvc.lock")], f"accept {', '.join(stages)}: {reason}")
 
 

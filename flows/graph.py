@@ -1,12 +1,22 @@
 """The pipeline's graph as DVC reads it from dvc.yaml: the only use of DVC's internal interface in flows."""
 
+import logging
 import os
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows import history
+from flows.project import WorkError
+from stages.params.files import write_atomically
+from stages.tracking.full_disk import TO_DO
+
 REGISTER = "register"
+LOCK = Path("dvc.lock")
+CONFLICT = "<<<<<<<"  # of a merge: that is for a person
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,62 @@ def read() -> Graph:
         raise ValueError(f"dvc.yaml: {' '.join(str(error).split())}") from None
 
 
+def mend_lock() -> None:
+    """Go back to the dvc.lock of the last commit where DVC, which writes in place, did not get to its end.
+
+    What stages made since then is found in DVC's run cache.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    if not LOCK.is_file() or CONFLICT in LOCK.read_text(encoding="utf8"):
+        return
+    with Repo() as repo:
+        try:
+            Lockfile(repo, str(LOCK)).load()
+        except DvcException:
+            committed = history.file_at("HEAD", LOCK)
+            LOCK.unlink() if committed is None else write_atomically(LOCK, committed)
+            print(f"{LOCK} was cut off: it is that of the last commit again", file=sys.stderr, flush=True)
+
+
 def restore_missing() -> None:
-    """Bring back from the cache each output and dataset that is not in the working tree."""
+    """Bring back from the cache each output and dataset that is not in the working tree; WorkError when it can't."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     with Repo() as repo:
         missing = [_place(out) for out in repo.index.outs if not Path(out.fs_path).exists() and out.hash_info]
         if missing:
-            repo.checkout(targets=missing, allow_missing=True, force=False)
+            try:
+                repo.checkout(targets=missing, allow_missing=True, force=False)
+            except DvcException as error:
+                raise WorkError(f"dvc checkout: {' '.join(str(error).split())}") from error
+
+
+def complete_cache() -> None:
+    """Give DVC's cache what it lacks of the outputs and datasets that lie here; WorkError when it does not take it.
+
+    A stage whose outputs found no space there is fresh for DVC, which would never try again.
+    """
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc_data").setLevel(logging.CRITICAL)  # what fails is told below
+    with Repo() as repo, repo.lock:
+        outs = [out for out in repo.index.outs if _is_only_here(out)]
+        for out in outs:
+            out.commit()
+        lacking = [_place(out) for out in outs if out.changed_cache()]
+        if lacking:
+            folder = Path(repo.cache.local.path)
+            free = f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB are free there"
+            raise WorkError(f"DVC's cache {folder} did not take {', '.join(lacking)} ({free}); make room, {TO_DO}")
+
+
+def _is_only_here(out: Any) -> bool:
+    """Whether an output lies here as DVC knows it and is to be in the cache, but is not."""
+    return out.use_cache and out.hash_info and out.exists and out.changed_cache() and not out.changed_checksum()
 
 
 def storage() -> tuple[str, dict[str, str]]:

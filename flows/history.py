@@ -44,11 +44,21 @@ def snapshot(message: str) -> str:
     return commit
 
 
+def file_at(commit: str, file: Path) -> bytes | None:
+    """A file as a commit holds it; None where it holds none."""
+    done = subprocess.run(["git", "show", f"{commit}:{file.as_posix()}"], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
 def commit_only(files: Sequence[Path], message: str) -> bool:
     """Commit these files and nothing else that is changed or staged; False when they did not change."""
     paths = [str(file) for file in files if file.exists()]
     if not paths or not git("status", "--porcelain", "--untracked-files=all", "--", *paths):
         return False
     git("add", "--", *paths)
-    git("commit", "--quiet", "--no-verify", "--only", "--message", message, "--", *paths)
+    try:
+        git("commit", "--quiet", "--no-verify", "--only", "--message", message, "--", *paths)
+    except RuntimeError:
+        git("reset", "--quiet", "--", *paths)  # or it would be part of the user's next commit
+        raise
     return True

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import history
-from flows.project import LOCAL_STATE, UsageError, WorkError
+from flows.project import LOCAL_STATE, UsageError, WorkError, dvc
+from flows.undo import undone_on_failure
 from stages.params import document, edit
 from stages.tracking.process import child_of_this_process, locked
 
@@ -26,13 +27,14 @@ def ingest(name: str, arguments: list[str], task_kind: str | None = None, wait_s
         raise UsageError(f"--task {task_kind}: no such kind; there are: {', '.join(document.task_kinds())}")
     _check_params()
     with locked("run", wait_s=wait_s):
-        report = _stage(name, arguments)
-        _dvc("add", f"data/{name}")
-        added = _add_entries(name, task_kind)
         pointer = Path(f"data/{name}.dvc")
-        counts = ", ".join(f"{split} {count}" for split, count in report["splits"].items())
-        message = f"ingest {name}: {report['added']} added, {report['relabelled']} relabelled ({counts})"
-        committed = history.commit_only([pointer, *([document.PARAMS_FILE] if added else [])], message)
+        with undone_on_failure(Path("data") / name, [pointer, document.PARAMS_FILE]):
+            report = _stage(name, arguments)
+            dvc("add", f"data/{name}")
+            added = _add_entries(name, task_kind)
+            counts = ", ".join(f"{split} {count}" for split, count in report["splits"].items())
+            message = f"ingest {name}: {report['added']} added, {report['relabelled']} relabelled ({counts})"
+            committed = history.commit_only([pointer, *([document.PARAMS_FILE] if added else [])], message)
     if committed:
         _announce(name, report)
     return report | {"params_added": added, "committed": committed}
@@ -80,12 +82,6 @@ def _stage(name: str, arguments: list[str]) -> dict[str, Any]:
     if code:
         raise WorkError("")
     return json.loads(report.read_text(encoding="utf8"))
-
-
-def _dvc(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise WorkError(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
 
 
 def _add_entries(name: str, task_kind: str | None) -> list[str]:

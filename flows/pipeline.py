@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.graph import Graph, Stage
-from flows.project import WorkError
+from flows.project import NOT_CACHED, WorkError, dvc_reason
 from stages.tracking.process import child_of_this_process
 from stages.tracking.runs import FLOW_RUN_VARIABLE
 
@@ -28,6 +28,7 @@ from stages.tracking.runs import FLOW_RUN_VARIABLE
 DVC_TALK = (
     "Running stage", "> ", "Updating lock file", "Generating lock file", "To track the changes", "\tgit add",
     "To enable auto staging", "\tdvc config", "Use `dvc push`", "Verifying ", "ERROR: failed to reproduce",
+    "Having any troubles?",
 )  # fmt: skip
 KILLED = re.compile(r"exited with -\d+")  # what DVC says of a command that a signal ended
 RAN, CACHED, FRESH = "ran", "from cache", "fresh"
@@ -136,13 +137,14 @@ def reproduce(stage: Stage) -> Outcome:
     timeout_s = float(stage.meta.get("timeout_s", 86400))
     timer = threading.Timer(timeout_s, process.kill)
     timer.start()
-    state, last, talk = FRESH, deque[str](maxlen=1), ""
+    state, last, talk, lost = FRESH, deque[str](maxlen=1), "", ""
     assert process.stdout is not None
     try:
         for line in process.stdout:
             state, talk = _state(line) or state, line
             if line.strip() and not line.startswith(DVC_TALK) and not line.startswith("Stage '"):
-                last.append(line.strip())
+                last.append(dvc_reason(line))
+                lost = lost or (last[0] if last[0].startswith(NOT_CACHED) else "")
                 logger.info(line.rstrip())
                 say(stage.name, line.rstrip())
         code = process.wait()
@@ -151,10 +153,11 @@ def reproduce(stage: Stage) -> Outcome:
         timer.cancel()
         process.kill()
         _RUNNING.discard(process)
-    if code:
-        if not is_late and not _ENDING.is_set() and (code < 0 or KILLED.search(talk)):
+    if code or lost:
+        if not lost and not is_late and not _ENDING.is_set() and (code < 0 or KILLED.search(talk)):
             raise KilledError(f"stage {stage.name} failed: a signal ended it")
-        reason = f"took over {timeout_s:g} s" if is_late else (last[0] if last else f"dvc ended with {code}")
+        reason = lost or (last[0] if last else f"dvc ended with {code}")
+        reason = f"took over {timeout_s:g} s" if is_late else reason
         raise StageError(f"stage {stage.name} failed: {reason}")
     return Outcome(stage.name, state)
 

@@ -8,6 +8,10 @@ from pathlib import Path
 LOCAL_STATE = Path(".visionline")
 
 
+# What DVC says, and then ends well, when it can't write to its cache.
+NOT_CACHED = "failed to transfer"
+
+
 class UsageError(ValueError):
     """The command can't work on what it was given: exit code 2."""
 
@@ -30,6 +34,21 @@ def enter() -> Path:
     os.environ.update(environment(root))
     LOCAL_STATE.mkdir(exist_ok=True)
     return root
+
+
+def dvc(*arguments: str) -> None:
+    """A command of DVC; WorkError with DVC's reason, in a line, when it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    told = [dvc_reason(line) for line in (done.stderr + done.stdout).splitlines()]
+    lost = [line for line in told if line.startswith(NOT_CACHED)][:1]
+    if done.returncode or lost:
+        raise WorkError(f"dvc {' '.join(arguments)}: {' '.join(filter(None, lost or told))}")
+
+
+def dvc_reason(line: str) -> str:
+    """What a line of DVC's says of an error, without its ornaments."""
+    words = " ".join(line.split()).removeprefix("ERROR: ").removeprefix("unexpected error - ")
+    return "" if words.startswith("Having any troubles?") else words
 
 
 def environment(root: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from flows import graph as graphs
 from flows import history
-from flows.project import LOCAL_STATE, UsageError, WorkError
+from flows.project import LOCAL_STATE, UsageError, WorkError, dvc
+from flows.undo import undone_on_failure
 from stages.params.files import write_atomically
 from stages.tracking.process import child_of_this_process, locked
 
@@ -32,8 +33,9 @@ def remove(name: str, images: Sequence[str], reason: str, is_purge: bool, agree:
         _check(name, planned, is_purge)
         if is_purge and not agree(planned):
             raise UsageError("nothing was changed")
-        done = _stage(report, name, "--apply")
-        commit = _commit(name, planned, reason, is_purge)
+        with undone_on_failure(Path("data") / name, [Path(f"data/{name}.dvc"), _journal(name)]):
+            done = _stage(report, name, "--apply")
+            commit = _commit(name, planned, reason, is_purge)
         if is_purge:
             done = _stage(report, name, "--apply", "--purge")
     return done | {"commit": commit, "reason": reason}
@@ -69,10 +71,7 @@ def _check(name: str, planned: Mapping[str, Any], is_purge: bool) -> None:
 def _commit(name: str, planned: Mapping[str, Any], reason: str, is_purge: bool) -> str:
     """Make what lies here the new version, note the removal beside its pointer, and commit both; the commit."""
     if planned["samples"]:
-        command = [sys.executable, "-m", "dvc", "add", f"data/{name}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise WorkError(f"dvc add data/{name}: {' '.join((done.stderr + done.stdout).split())}")
+        dvc("add", f"data/{name}")
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "who": getpass.getuser(),
@@ -81,11 +80,15 @@ def _commit(name: str, planned: Mapping[str, Any], reason: str, is_purge: bool) 
         "purged": is_purge,
         "can not come back": planned["purge"]["can not come back"] if is_purge else [],
     }
-    journal = Path(f"data/{name}.removals.jsonl")
+    journal = _journal(name)
     before = journal.read_bytes() if journal.is_file() else b""
     write_atomically(journal, before + json.dumps(entry, sort_keys=True).encode() + b"\n")
     history.commit_only([Path(f"data/{name}.dvc"), journal], f"remove {_count(planned)} from {name}: {reason}")
     return history.git("rev-parse", "HEAD")
+
+
+def _journal(name: str) -> Path:
+    return Path(f"data/{name}.removals.jsonl")
 
 
 def _count(planned: Mapping[str, Any]) -> str:

@@ -107,7 +107,8 @@ class Router:
                 self._told = ""
             except OSError as error:  # a full disk shall not stop the answers
                 if self._told != str(error):
-                    print(f"visionline: the request log can't be written: {error}", file=sys.stderr, flush=True)
+                    told = f"the request log {self.log.baseFilename} can't be written: {error}"
+                    print(f"visionline: {told}", file=sys.stderr, flush=True)
                 self._told = str(error)
         return note
 

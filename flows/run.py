@@ -15,7 +15,7 @@ from flows import graph as graphs
 from flows.project import UsageError
 from stages.params import document, edit
 from stages.tracking import records, registry, settled
-from stages.tracking.process import locked
+from stages.tracking.process import locked, only_told
 
 REPORTS = Path("reports/evaluate")
 
@@ -35,7 +35,9 @@ def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0
         if unknown:
             raise UsageError(f"--only {unknown[0]}: no such task; there are: {', '.join(params.tasks) or 'none'}")
         _check_data(params)
+        graphs.mend_lock()
         graphs.restore_missing()
+        graphs.complete_cache()
         graph = graphs.read()
         _refuse_changed_data(graph)
         graph = graph.only(only) if only else graph
@@ -60,8 +62,8 @@ def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0
 def _parameters(assignments: Mapping[str, str]) -> document.Params:
     try:
         if assignments:
-            changed = edit.set_values(assignments)
-            shown = ", ".join(f"{key}={assignments[key]}" for key in changed)
+            edit.set_values(assignments)
+            shown = ", ".join(f"{key}={value}" for key, value in assignments.items())
             history.commit_only([document.PARAMS_FILE], f"params: {shown}")
         return document.load()
     except (ValueError, FileNotFoundError) as error:
@@ -129,8 +131,11 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int, kills: int) -
         succeeded = True
         return outcomes
     finally:
-        history.commit_only([Path("dvc.lock")], "run: " + ", ".join(stale)[:200])
-        runs.end_pipeline(parent, succeeded, {"stages": stale})
+        with only_told(is_second=not succeeded):
+            graphs.mend_lock()
+            history.commit_only([graphs.LOCK], "run: " + ", ".join(stale)[:200])
+        with only_told(is_second=not succeeded):
+            runs.end_pipeline(parent, succeeded, {"stages": stale})
 
 
 def _row(task: str, aliases: Mapping[str, str]) -> dict[str, Any]:

@@ -5,19 +5,19 @@ The first line has `classes`, `min_score` and perhaps `coco`, the file to write;
 """
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.images import decode_rgb
-from stages.params.edit import write_atomically
+from stages.params.files import replacing, write_atomically
+from stages.tracking.full_disk import advised
 from stages.tracking.process import EXPECTED_ERRORS
 
 SIDES_PX = (640, 1600)  # the long side of a picture: an image that is smaller or larger is scaled
@@ -54,11 +54,11 @@ class CocoFile:
     It says that these are no labels: ingest refuses it until a person has corrected it and says otherwise.
     """
 
-    def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, classes: Sequence[str]) -> None:
         self.file, self.ids = file, {name: number for number, name in enumerate(classes, start=1)}
         self.images: list[dict[str, Any]] = []
         self.num_annotations = 0
-        file.write('{"annotations": [')
+        file.write(b'{"annotations": [')
 
     def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
         """An image and its boxes, in its own pixels, or its likeliest label as an annotation without a box."""
@@ -68,14 +68,14 @@ class CocoFile:
         for found in answer.get("boxes", [answer]):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
             row = {**ids, **(_box(found["box_xyxy"]) if "box_xyxy" in found else {}), "score": found["score"]}
-            self.file.write(("," if self.num_annotations else "") + "\n" + json.dumps(row))
+            self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())
             self.num_annotations += 1
 
     def finish(self) -> None:
         """Write the rest."""
         categories = [{"id": number, "name": name} for name, number in self.ids.items()]
-        self.file.write(f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)},\n')
-        self.file.write('"info": {"labelled": false}}\n')
+        rest = f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)},\n'
+        self.file.write(f'{rest}"info": {{"labelled": false}}}}\n'.encode())
 
 
 def _box(box_xyxy: Sequence[float]) -> dict[str, Any]:
@@ -91,18 +91,10 @@ def _opened_coco(path: str | None, classes: Sequence[str]) -> Iterator[CocoFile 
     if path is None:
         yield None
         return
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf8") as file:
-            coco = CocoFile(file, classes)
-            yield coco
-            coco.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        coco = CocoFile(file, classes)
+        yield coco
+        coco.finish()
 
 
 def _image(file: str) -> NDArray[np.uint8]:
@@ -119,4 +111,4 @@ if __name__ == "__main__":
     try:
         export(sys.stdin)
     except EXPECTED_ERRORS as error:
-        sys.exit(f"visionline: export: {error}")
+        sys.exit(f"visionline: export: {advised(str(error))}")

@@ -25,6 +25,7 @@ from stages.data.removals import withdrawn, writing
 from stages.data.shards import ShardWriter, remove_leftovers, replace_file
 from stages.data.splits import SPLITS, parse_split
 from stages.params.section import Name
+from stages.tracking.full_disk import advised
 
 SHOWN_REJECTIONS = 10
 TERMINAL_PERIOD_S, LINES_PERIOD_S = 0.2, 10.0
@@ -106,6 +107,7 @@ def ingest(
             _take_in(_watched(outcomes, report) if progress else outcomes, writer, report, strict)
             if not report.accepted:
                 raise ValueError(f"no image could be taken from the source: {_first_reason(report)}")
+            writer.stage()  # what needs space comes before what can't be taken back
             if description is not None:
                 replace_file(folder / "dataset.yaml", description.encoded())
             report.shards_added, report.shards_rewritten = writer.commit()
@@ -268,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ingest {options.name}: interrupted, nothing was added", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
-        print(f"ingest {options.name}: {error}", file=sys.stderr)
+        print(advised(f"ingest {options.name}: {error}"), file=sys.stderr)
         return 1
     _print_report(report, options.name, source.notes)
     return 0

@@ -15,6 +15,7 @@ from stages.data.pointers import pointer_hash
 from stages.data.shards import replace_file
 from stages.data.versions import hash_file
 from stages.tracking import artifacts, exposure, lineage
+from stages.tracking.full_disk import advised
 from stages.tracking.records import Records
 
 REPORTS = Path("reports/evaluate")
@@ -164,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"remove: {error}", file=sys.stderr)
         return 2
     except (OSError, RuntimeError) as error:
-        print(f"remove: {error}", file=sys.stderr)
+        print(advised(f"remove: {error}"), file=sys.stderr)
         return 1
     replace_file(options.report, json.dumps(report, default=asdict).encode())
     return 0

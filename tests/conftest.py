@@ -1,4 +1,4 @@
-"""Fixtures for every test: the real data beside the project, a browser, and single-threaded torch."""
+"""Fixtures for every test: the real data beside the project, a browser, small disks, and single-threaded torch."""
 
 import html
 import json
@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,48 @@ def _opened(address: str, folder: Path, *options: str) -> subprocess.CompletedPr
          *options, "--dump-dom", address],
         capture_output=True, text=True, timeout=180, check=True,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A small file system in the place of a folder, for a test to fill and to free."""
+
+    folder: Path
+
+    def fill(self, leave_bytes: int = 0) -> None:
+        """Write a ballast file, so that this much space is left."""
+        with (self.folder / "ballast").open("wb") as ballast:
+            ballast.write(bytes(max(0, shutil.disk_usage(self.folder).free - leave_bytes)))
+
+    def free(self) -> None:
+        """Delete the ballast."""
+        (self.folder / "ballast").unlink()
+
+    def files(self) -> list[str]:
+        """All files but the ballast, those with hidden and temporary names, too."""
+        found = (file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
+        return sorted(name for name in found if name != "ballast")
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[Path, int], Disk]]:
+    """Folder and MiB -> a real file system of that size in its place, with what was in it."""
+    mounted: list[Path] = []
+
+    def make(folder: Path, size_mib: int) -> Disk:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = folder.with_name(f"{folder.name}.before")
+        folder.rename(before)
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"needs the right to mount, as root or under `unshare -rm`: {done.stderr.strip()}")
+        mounted.append(folder)
+        shutil.copytree(before, folder, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(before)
+        return Disk(folder)
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

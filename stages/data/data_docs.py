@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.params.files import write_atomically
+
 SUMMARY = "summary.json"
 
 
@@ -19,7 +21,7 @@ def publish(pages: Path, site: Path, name: str, counts: Mapping[str, int]) -> Pa
     shutil.rmtree(target, ignore_errors=True)
     pages.rename(target)
     index = site / "index.html"
-    index.write_text(_page(site), encoding="utf8")
+    write_atomically(index, _page(site).encode())
     return index
 
 

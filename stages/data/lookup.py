@@ -1,6 +1,7 @@
 """Finds an image in all versions of a dataset at once: small arrays under .visionline/, mapped and not read."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stages.data import history, objects
+from stages.params.files import write_atomically
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "trace" / "index"
@@ -162,9 +164,9 @@ class Lookup:
     def _write_arrays(self, stamp: str, parts: Sequence[Hashes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(("sha256", "phash")):
-            temporary = self.folder / f".{stamp}.{name}.npy"
-            np.save(temporary, np.concatenate([np.empty(0, np.uint64), *(part[number] for part in parts)]))
-            temporary.replace(self.folder / temporary.name[1:])
+            content = io.BytesIO()  # to a file NumPy writes by itself, and does not say why it could not
+            np.save(content, np.concatenate([np.empty(0, np.uint64), *(part[number] for part in parts)]))
+            write_atomically(self.folder / f"{stamp}.{name}.npy", content.getvalue())
 
 
 def _sighting(name: str, row: Mapping[str, Any], versions: tuple[str, ...], bits: int) -> Sighting:

@@ -19,6 +19,7 @@ import pyarrow.parquet
 from stages.data import index
 from stages.data.dataset import Dataset
 from stages.data.images import SUFFIXES
+from stages.params.files import naming, write_atomically
 
 MAX_BYTES = 128 * 2**20
 MAX_SAMPLES = 10_000
@@ -56,10 +57,16 @@ class ShardWriter:
         """Take a sample; a shard is staged each time that one is full."""
         size = 4 * BLOCK + len(sample.data) + len(sample.annotation)
         if self._waiting and (len(self._waiting) == self.max_samples or self._waiting_bytes + size > self.max_bytes):
-            self._flush()
+            self.stage()
         sample.row["batch"] = self.batch
         self._waiting.append(sample)
         self._waiting_bytes += size
+
+    def stage(self) -> None:
+        """Write what was taken and is not staged yet, though its shard is not full."""
+        if self._waiting:
+            self._added.append(self._stage(self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
 
     def remove(self, shard: str, keys: Iterable[str]) -> None:
         """Stage the other samples of a shard as one that stands in for it; once a shard."""
@@ -75,7 +82,7 @@ class ShardWriter:
         Stopped halfway, samples of a rewritten shard may be there twice, but none is lost; the next ingest of the same
         source puts that right.
         """
-        self._flush()
+        self.stage()
         staged = [*self._added, *(name for names in self._rewritten.values() for name in names)]
         for shard in staged:
             # Readers see a shard once its index is there, so the tar goes first.
@@ -94,25 +101,20 @@ class ShardWriter:
         for name in ("shards", "index"):
             remove_if_empty(self.folder / name)
 
-    def _flush(self) -> None:
-        if self._waiting:
-            self._added.append(self._stage(self._waiting))
-        self._waiting, self._waiting_bytes = [], 0
-
     def _stage(self, samples: list[Sample]) -> str:
         """Write a shard and its index under temporary names; the shard's name."""
         ordered = sorted(samples, key=lambda sample: sample.row["key"])
         shard = name_of([sample.row for sample in ordered])
         for path in (self._tar(shard), self._index(shard)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(self._tar(shard)).open("wb") as f:
+        with naming(self._tar(shard)), _temporary(self._tar(shard)).open("wb") as f:
             places = _write_tar(f, ordered)
             _to_disk(f)
         rows = [
             {**sample.row, "shard": shard, "offset": offset, "size": len(sample.data)}
             for sample, offset in zip(ordered, places, strict=True)
         ]
-        with _temporary(self._index(shard)).open("wb") as f:
+        with naming(self._index(shard)), _temporary(self._index(shard)).open("wb") as f:
             pyarrow.parquet.write_table(pa.Table.from_pylist(rows, index.SCHEMA), f, compression="zstd")
             _to_disk(f)
         return shard
@@ -137,10 +139,7 @@ def name_of(rows: Iterable[index.Row]) -> str:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a small file so that it is there whole or as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path).open("wb") as f:
-        f.write(data)
-        _to_disk(f)
-    _temporary(path).replace(path)
+    write_atomically(path, data)
     _folder_to_disk(path.parent)
 
 

@@ -1,8 +1,6 @@
 """A model on disk: weights.safetensors, model.json (all that rebuilds it) and history.json (how it was trained)."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,30 +12,23 @@ from torch import nn
 from stages.models import backbones
 from stages.models.backbone import Backbone
 from stages.models.weights import load_weights, save_weights
+from stages.params.files import replacing_folder, write_atomically
 
 WEIGHTS, FACTS, HISTORY = "weights.safetensors", "model.json", "history.json"
 
 
 def write(folder: Path, module: nn.Module | None, facts: Mapping[str, Any], history: Any) -> None:
     """Write a model folder whole: under a temporary name, then renamed."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    if module is not None:
-        save_weights(module, temporary / WEIGHTS)
-    write_json(temporary / FACTS, facts)
-    write_json(temporary / HISTORY, history)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with replacing_folder(folder) as temporary:
+        if module is not None:
+            save_weights(module, temporary / WEIGHTS)
+        write_json(temporary / FACTS, facts)
+        write_json(temporary / HISTORY, history)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON with sorted keys, on the disk when this returns."""
-    with path.open("w", encoding="utf8") as file:
-        json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def facts(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Weights to and from files, under torchvision's names, and never in silent part."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from stages.params.files import write_atomically
 
 # Where our wrappers keep torchvision's modules.
 _WRAPPERS = re.compile(r"^(?:backbone\.net|net|heads)\.")
@@ -98,15 +99,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
         # The format has no notion of tensors that share memory.
         tensors[_public(key)] = plain.clone() if pointer in storages else plain
         storages.add(pointer)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(safetensors.torch.save(tensors, metadata={"format": "pt"}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
 def _public(key: str) -> str:

@@ -1,6 +1,5 @@
 """A task's models measured on the test split: before, after and from scratch, with intervals and paired differences."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from stages.data.dataset import Dataset
 from stages.data.samples import Images, StoredImages
 from stages.metrics import bootstrap
 from stages.models import folder
+from stages.params.files import replacing_folder
 from stages.params.task import EvaluationParams, TaskParams
 from stages.tasks import task as tasks
 from stages.tasks.trained import Trained, predict
@@ -139,16 +139,11 @@ def findings(differences: Mapping[str, Any], metric: str, confidence: float) -> 
 
 def write(evaluation: Evaluation, report: Path, pictures: Path) -> dict[str, Any]:
     """Write the report and, in a folder beside it, pictures and predictions; each whole or not at all."""
-    temporary = pictures.with_name(f".{pictures.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    draw(evaluation, temporary)
-    evaluation.task.write_results(evaluation, temporary)
     content = evaluation.report()
-    folder.write_json(temporary / "report.json", content)
-    shutil.rmtree(pictures, ignore_errors=True)
-    (temporary / "report.json").replace(report)
-    temporary.rename(pictures)
+    with replacing_folder(pictures) as temporary:
+        draw(evaluation, temporary)
+        evaluation.task.write_results(evaluation, temporary)
+        folder.write_json(report, content)
     return content
 
 

@@ -6,12 +6,15 @@ import fcntl
 import gc
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+
+from stages.tracking.full_disk import advised
 
 LOCAL_STATE = Path(".visionline")
 LOCK_WAIT_S = 20.0
@@ -105,16 +108,44 @@ def errors_in_lines(who: str) -> Iterator[None]:
     """End the process with code 1 and lines on stderr where an error is one that a person can act on."""
     try:
         yield
-    except EXPECTED_ERRORS as error:
-        if os.environ.get("VISIONLINE_DEBUG"):
+    except Exception as error:
+        told = lines_of(error)
+        if not told or os.environ.get("VISIONLINE_DEBUG"):
             raise
-        for line in str(error).splitlines() or [type(error).__name__]:
+        for line in told:
             print(f"{who}: {line}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 
 # What a person can act on; anything else is a bug and shows its traceback, as these do with VISIONLINE_DEBUG=1.
-EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
+EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, sqlite3.OperationalError)  # DVC keeps databases
+# By name, since the libraries take seconds to import: what tells of a server or a database that does not agree.
+MLFLOW, PREFECT = ("MlflowException", "SQLAlchemyError"), ("PrefectException", "HTTPError")
+STORES = dict.fromkeys(MLFLOW, "MLflow") | dict.fromkeys(PREFECT, "Prefect")
+
+
+def lines_of(error: Exception) -> list[str]:
+    """What to tell a person of an error that they can act on; empty for a bug."""
+    whose = next((STORES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in STORES), None)
+    if whose:
+        told, of_a_statement, _ = str(error).partition("\n[SQL")  # SQLAlchemy goes on with it, and begins with hints
+        told = told.splitlines()[-1] if of_a_statement else " ".join(told.split())
+        return [advised(f"{whose}: {told or type(error).__name__}")]
+    if isinstance(error, EXPECTED_ERRORS):
+        return [advised(line) for line in str(error).splitlines()] or [type(error).__name__]
+    return []
+
+
+@contextmanager
+def only_told(is_second: bool = True) -> Iterator[None]:
+    """Where another error is on its way already, one of this block is printed, so that it does not hide the first."""
+    try:
+        yield
+    except Exception as error:
+        if not is_second:
+            raise
+        for line in lines_of(error) or [repr(error)]:
+            print(f"and then: {line}", file=sys.stderr, flush=True)
 
 
 def is_alive(pid: int, started: str) -> bool:

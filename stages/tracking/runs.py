@@ -12,7 +12,7 @@ from typing import Any
 from stages.data import pointers
 from stages.tracking import store
 from stages.tracking.environment import environment_tags
-from stages.tracking.process import is_alive, start_mark
+from stages.tracking.process import is_alive, only_told, start_mark
 from stages.tracking.records import REPRODUCTION
 
 PARENT_VARIABLE = "VISIONLINE_PARENT_RUN"
@@ -117,9 +117,10 @@ def _closing(run: StageRun) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        run.flush()
-        run.set_tags({"visionline.error": f"{type(error).__name__}: {error}"[:5000]})
-        store.client().set_terminated(run.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        with only_told():  # the run then stays open, and the next `visionline run` closes it
+            run.flush()
+            run.set_tags({"visionline.error": f"{type(error).__name__}: {error}"[:5000]})
+            store.client().set_terminated(run.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
 
 

@@ -1,5 +1,6 @@
 """Where MLflow keeps its runs: an address that is given, or a database in the repository."""
 
+import logging
 import os
 import subprocess
 from functools import cache
@@ -44,6 +45,8 @@ def client() -> "MlflowClient":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
+    # It would show the traceback of an error that it then raises, such as that of a full disk.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)

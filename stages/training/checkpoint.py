@@ -1,11 +1,12 @@
 """What an interrupted training goes on from: one file, outside every stage output."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from stages.params.files import replacing
 
 
 class Checkpoint:
@@ -23,12 +24,8 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the saved state; a crash leaves the old one or the new one."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(self.file) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.file)
 
     def remove(self) -> None:
         """Forget the state: the training is complete."""

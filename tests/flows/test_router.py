@@ -155,3 +155,29 @@ def test_a_full_disk_stops_no_answer(client: TestClient, monkeypatch: pytest.Mon
     monkeypatch.setattr(requests.RequestLog, "write", full)
     assert [client.post("/predict", content=b"x", headers=JPEG).status_code for _ in range(3)] == [200] * 3
     assert capsys.readouterr().err.count("No space left") == 1
+
+
+def test_a_full_disk_stops_the_log_once_said_and_not_the_answers(
+    disk: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = disk(tmp_path / requests.FOLDER, 1)
+    client = started(Fleet({"served": Version("3")}))
+
+    def ask(count: int) -> None:
+        for number in range(count):
+            assert client.post("/predict", content=b"image %d" % number, headers=JPEG).status_code == 200
+
+    ask(3)
+    state.fill()
+    ask(200)  # more than what the file's last page and its buffer hold
+    told = capfd.readouterr().err
+    assert told.count("can't be written") == 1 and "requests.jsonl" in told and "No space left on device" in told
+    state.free()
+    ask(3)
+    kept = list(requests.read("cells"))
+    assert len(kept) < 206
+    last = [request.sha256 for request in kept[-3:]]
+    assert last == [hashlib.sha256(b"image %d" % number).hexdigest() for number in range(3)]
+    state.fill()
+    ask(200)
+    assert capfd.readouterr().err.count("can't be written") == 1  # it had gone well meanwhile

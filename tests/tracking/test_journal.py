@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from stages.tracking import journal, registry, store
 
@@ -168,3 +170,36 @@ def test_who_was_champion_at_a_moment() -> None:
     at = [datetime(2026, *day, tzinfo=UTC) for day in ((3, 1), (5, 1), (6, 1))]
     found = [journal.champion_at(written, moment) for moment in at]
     assert [entry and entry.version for entry in found] == [None, "1", "2"]
+
+
+def test_on_a_full_disk_alias_and_journal_agree_wherever_the_space_ends(
+    migrated: Path, disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = disk(tmp_path / "state", 8)
+    database = state.folder / "mlflow.db"
+    shutil.copy(migrated, database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    forget_the_store()
+    client = store.client()
+    client.create_registered_model(NAME)
+    for _ in range(2):
+        client.create_model_version(NAME, f"file://{tmp_path}/model", None)
+    move("first", "1")
+    outcomes = set()
+    # What an entry takes grows with what it says, the alias takes the same: both ends of it are met.
+    for pages in range(0, 40, 2):
+        written, previous = journal.entries(NAME), champion()
+        version = "2" if previous == "1" else "1"
+        state.fill(4096 * pages)
+        try:
+            move("promote", version, decision={"text": "x" * 9000})
+            outcomes.add("moved")
+        except MlflowException as error:
+            assert "full" in str(error) or "disk I/O error" in str(error)
+            outcomes.add("entry" if len(journal.entries(NAME)) > len(written) else "nothing")
+        state.free()
+        assert journal.champion(NAME) == champion() == journal.entries(NAME)[-1].version
+        assert len(journal.entries(NAME)) - len(written) == (champion() == version)
+    assert {"nothing", "moved"} <= outcomes, outcomes
+    forget_the_store()
