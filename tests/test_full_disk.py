@@ -41,7 +41,7 @@ def coco(folder: Path, size: int) -> None:
     box = {"box_xyxy": [0, 0, 1, 1], "label": "cat", "score": 0.5}
     with _opened_coco(str(folder / "found.json"), ["cat"]) as file:
         for number in range(size // 32):
-            file.add(str(number), 8, 8, [box])
+            file.add(str(number), 8, 8, {"boxes": [box]})
 
 
 def arrays(folder: Path, size: int) -> None:
