@@ -19,6 +19,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import flow as prefect_flow
 from prefect.schedules import Cron, Schedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import drift, ingest, services, stack
 from flows.project import UsageError
@@ -36,11 +37,26 @@ def deploy(notify_block: str | None) -> dict[str, Any]:
     address = services.prefect_api()
     if address is None:
         raise UsageError("no Prefect server: start one with visionline up, or set PREFECT_API_URL")
-    os.environ["PREFECT_API_URL"] = address
     try:
         params = document.load().retraining
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from None
+    # Prefect read the environment when it was imported; without an address it would start a server of its own.
+    with temporary_settings({PREFECT_API_URL: address}):
+        automations = _register(params, notify_block)
+    return {
+        "server": address,
+        "work pool": stack.POOL,
+        "deployments": [f"{flow}/{TAG}" for flow in ("retrain", "ingest", "drift")],
+        "cron": params.cron,
+        "on data": params.on_data,
+        "on drift": params.drift.retrain,
+        "automations": automations,
+    }
+
+
+def _register(params: RetrainingParams, notify_block: str | None) -> list[str]:
+    """Pool, deployments and automations; returns the names of the latter."""
     _pool(params.at_once)
     retrain = _deployment("retrain", params, _schedules(params.cron, params), _triggers(params))
     _deployment("ingest", params, [], [])
@@ -49,16 +65,7 @@ def deploy(notify_block: str | None) -> dict[str, Any]:
     automations = [_crashed(params), _again(params, retrain), *([_notified(block)] if block else [])]
     for automation in automations:
         _put(automation)
-    deployments = [f"{flow}/{TAG}" for flow in ("retrain", "ingest", "drift")]
-    return {
-        "server": address,
-        "work pool": stack.POOL,
-        "deployments": deployments,
-        "cron": params.cron,
-        "on data": params.on_data,
-        "on drift": params.drift.retrain,
-        "automations": [automation.name for automation in automations],
-    }
+    return [automation.name for automation in automations]
 
 
 def _pool(at_once: int) -> None:
