@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -145,14 +146,15 @@ def team(with_data: Any, postgres: str, tmp_path_factory: pytest.TempPathFactory
         clone.ok("down")
 
 
-def status_of(address: str, user: str = "") -> int:
-    """What a server answers to a question, asked by nobody or by user:password."""
-    request = urllib.request.Request(address, b"{}", {"Content-Type": "application/json"})
+def ask(address: str, user: str = "", body: Any = None) -> Any:
+    """What a server answers nobody, or user:password; its status where it refuses."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
     if user:
         request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
-            return int(response.status)
+            return json.load(response)
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -160,9 +162,9 @@ def status_of(address: str, user: str = "") -> int:
 def test_nobody_is_answered_without_a_password(team: Team) -> None:
     for service, path in {"mlflow": "/api/2.0/mlflow/runs/search", "prefect": "/api/flow_runs/filter"}.items():
         address = team.addresses[service] + path
-        assert status_of(address) == 401
-        assert status_of(address, "ada:wrong") == 401
-        assert status_of(address, f"ada:{SECRETS[service]}") == 200
+        assert ask(address, body={}) == 401
+        assert ask(address, "ada:wrong", {}) == 401
+        assert isinstance(ask(address, f"ada:{SECRETS[service]}", {}), dict | list)
     for changed in ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, {"PREFECT_API_AUTH_STRING": "ada:wrong"}):
         done = team.clone.visionline("run", "--set", "tasks.patterns.training.steps=25", **changed)
         assert done.returncode == 1 and "401" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
@@ -177,6 +179,20 @@ def test_everything_lies_in_the_database_and_the_bucket(team: Team) -> None:
     local = team.clone.root / ".visionline"
     assert not (local / "mlflow.db").exists() and not (local / "mlartifacts").exists()
     assert not (local / "prefect" / "prefect.db").exists()
+
+
+def test_the_worker_runs_what_is_deployed(team: Team) -> None:
+    team.clone.ok("deploy")
+    api, user = f"{team.addresses['prefect']}/api", f"ada:{SECRETS['prefect']}"
+    deployment = ask(f"{api}/deployments/name/retrain/visionline", user)
+    body = {"state": {"type": "SCHEDULED"}, "parameters": {"task": "patterns"}}
+    run = ask(f"{api}/deployments/{deployment['id']}/create_flow_run", user, body)
+    deadline = time.monotonic() + 300
+    while run["state_type"] not in ("COMPLETED", "FAILED", "CRASHED") and time.monotonic() < deadline:
+        time.sleep(1)
+        run = ask(f"{api}/flow_runs/{run['id']}", user)
+    assert run["state_type"] == "COMPLETED" and "nothing was due" in run["state"]["message"], run["state"]
+    assert team.sql("SELECT count(*) FROM model_versions WHERE name = 'patterns'") == [(1,)]
 
 
 def test_a_clone_that_only_knows_the_servers_predicts_traces_and_reproduces(team: Team, tmp_path: Path) -> None:
