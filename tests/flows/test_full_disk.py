@@ -162,19 +162,20 @@ def test_a_checkpoint_that_finds_no_space_leaves_the_last_one_to_go_on_from(clon
 
 
 @pytest.mark.long
-def test_a_run_that_can_not_log_ends_and_the_next_one_closes_what_stayed_open(clone: Any, ran: Any, disk: Any) -> None:
+def test_a_run_that_can_not_log_ends_and_the_next_one_leaves_nothing_open(clone: Any, ran: Any, disk: Any) -> None:
     forget_model(clone)
     small = disk(clone.root / ".visionline", 600)
     for leave_kib in (0, 48):  # not even a run of MLflow's begins; it begins, and what a stage logs is too much
         small.fill(1024 * leave_kib)
         done = clone.visionline("run", "--only", "patterns")
         small.free()
-        assert done.returncode == 1
+        assert done.returncode == 1, (leave_kib, done.stdout)
         *others, last = done.stderr.strip().splitlines()
-        assert last.startswith("visionline: ") and "; free some space on the disk of " in last
-        assert all(line.startswith("and then: ") for line in others)
-    assert clone.sql("SELECT name FROM runs WHERE status = 'RUNNING'") != []  # MLflow could not be told of the end
-    assert "closed the MLflow run pipeline" in clone.ok("run", "--only", "patterns")
+        assert last.startswith("visionline: "), (leave_kib, done.stderr)
+        assert "; free some space on the disk of " in done.stderr, (leave_kib, done.stderr)
+        assert all(line.startswith("and then: ") for line in others), (leave_kib, done.stderr)
+    clone.ok("run", "--only", "patterns")
+    assert clone.sql("SELECT name FROM runs WHERE status = 'RUNNING'") == []  # also of what could not be told its end
     assert is_as_if_undisturbed(clone, ran)
 
 
