@@ -6,10 +6,7 @@ import sys
 from pathlib import Path
 
 LOCAL_STATE = Path(".visionline")
-
-
-# What DVC says, and then ends well, when it can't write to its cache.
-NOT_CACHED = "failed to transfer"
+NOT_CACHED = "failed to transfer"  # what DVC says, and then ends well, when it can't write to its cache
 
 
 class UsageError(ValueError):
@@ -36,9 +33,10 @@ def enter() -> Path:
     return root
 
 
-def dvc(*arguments: str) -> None:
-    """A command of DVC; WorkError with DVC's reason, in a line, when it fails."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+def dvc(*arguments: str, folder: Path | None = None) -> None:
+    """A command of DVC, in this folder or another; WorkError with DVC's reason, in a line, when it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     told = [dvc_reason(line) for line in (done.stderr + done.stdout).splitlines()]
     lost = [line for line in told if line.startswith(NOT_CACHED)][:1]
     if done.returncode or lost:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from flows import graph as graphs
 from flows import history
-from flows.project import LOCAL_STATE, UsageError, WorkError
+from flows.project import LOCAL_STATE, UsageError, WorkError, dvc
 from stages.params import document
 from stages.tracking.process import child_of_this_process, locked
 
@@ -86,12 +86,12 @@ def _connect(worktree: Path) -> None:
     if local.is_file():
         shutil.copy(local, worktree / local)
     cache, remotes = graphs.storage()
-    _dvc(worktree, "cache", "dir", "--local", cache)
+    dvc("cache", "dir", "--local", cache, folder=worktree)
     for i, (remote, url) in enumerate(remotes.items()):
         known = _dvc_command("remote", "modify", "--local", remote, "url", url)
         if subprocess.run(known, cwd=worktree, capture_output=True, check=False).returncode:
             # A remote that came after the snapshot.
-            _dvc(worktree, "remote", "add", "--local", *(["--default"] if i == 0 else []), remote, url)
+            dvc("remote", "add", "--local", *(["--default"] if i == 0 else []), remote, url, folder=worktree)
 
 
 def _bring(worktree: Path, dataset: str, digest: str) -> None:
@@ -101,7 +101,7 @@ def _bring(worktree: Path, dataset: str, digest: str) -> None:
         raise WorkError(f"{pointer} of the snapshot is not version {digest}: the snapshot is not of this model")
     if subprocess.run(_dvc_command("checkout", "--quiet", "--force", pointer), cwd=worktree, capture_output=True,
                       check=False).returncode:  # fmt: skip
-        _dvc(worktree, "pull", "--quiet", "--force", pointer)
+        dvc("pull", "--quiet", "--force", pointer, folder=worktree)
     folder = worktree / "data" / dataset
     command = [sys.executable, "-m", "stages.verify", str(folder), digest]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=child_of_this_process())
@@ -146,12 +146,6 @@ def _certified(name: str, number: str, worktree: Path, output: Path | None) -> d
 
 def _dvc_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
-
-
-def _dvc(folder: Path, *arguments: str) -> None:
-    done = subprocess.run(_dvc_command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise WorkError(f"dvc {' '.join(arguments)}: {' '.join((done.stderr + done.stdout).split())}")
 
 
 def show(certificate: Mapping[str, Any], console: Console) -> None:

@@ -120,6 +120,7 @@ def _start(name: str, port: int) -> str:
     _end_rest(name)
     port = port or _last_port(name) or server.free_port()
     log = LOCAL_STATE / "logs" / f"{name}.log"
+    stack.prepare(name)
     process = server.start(stack.command(name, port), stack.settings(name, port, prefect_api()), log)
     address = stack.address(port)
     server.wait_until_healthy(address + stack.HEALTH[name], process, log)

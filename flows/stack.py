@@ -54,6 +54,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def prepare(name: str) -> None:
+    """Make what a service needs to find when it starts."""
+    if name == "mlflow" and not os.environ.get(DATABASE["mlflow"]):
+        store.client()  # makes the database, once
+    if name == "data-docs":
+        DATA_DOCS.mkdir(parents=True, exist_ok=True)
+
+
 def command(name: str, port: int) -> list[str]:
     """The command of a service on a port of the loopback interface."""
     python, commands = [sys.executable, "-m"], {"mlflow": _mlflow, "prefect": _prefect, "worker": _worker}
@@ -61,14 +69,12 @@ def command(name: str, port: int) -> list[str]:
         return [*python, *commands[name](port)]
     if name == S3:
         return [*python, "moto.server", "--host", HOST, "--port", str(port)]
-    DATA_DOCS.mkdir(parents=True, exist_ok=True)
     return [*python, "http.server", str(port), "--bind", HOST, "-d", str(DATA_DOCS)]
 
 
 def _mlflow(port: int) -> list[str]:
     options = ["--host", HOST, "--port", str(port), "--workers", "1"]
     if not os.environ.get(DATABASE["mlflow"]):
-        store.client()  # makes the database, once
         options += ["--backend-store-uri", store.tracking_uri()]
     return ["mlflow", "server", *options, *(["--app-name", "basic-auth"] if os.environ.get(MLFLOW_AUTH) else [])]
 

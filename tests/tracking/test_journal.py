@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,24 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A registered model with four versions in an MLflow database of its own."""
-    shutil.copy(migrated, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with registered(shutil.copy(migrated, tmp_path / "mlflow.db"), 4, monkeypatch):
+        yield NAME
+
+
+@contextmanager
+def registered(database: Path, num_versions: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within the block a database is MLflow's, with a model of so many versions."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     forget_the_store()
     client = store.client()
     client.create_registered_model(NAME)
-    for _ in range(4):
-        client.create_model_version(NAME, f"file://{tmp_path}/model", None)
-    yield NAME
-    forget_the_store()
+    for _ in range(num_versions):
+        client.create_model_version(NAME, f"file://{database.parent}/model", None)
+    try:
+        yield
+    finally:
+        forget_the_store()
 
 
 def forget_the_store() -> None:
@@ -177,16 +186,15 @@ def test_on_a_full_disk_alias_and_journal_agree_wherever_the_space_ends(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     state = disk(tmp_path / "state", 8)
-    database = state.folder / "mlflow.db"
-    shutil.copy(migrated, database)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    forget_the_store()
-    client = store.client()
-    client.create_registered_model(NAME)
-    for _ in range(2):
-        client.create_model_version(NAME, f"file://{tmp_path}/model", None)
+    with registered(shutil.copy(migrated, state.folder / "mlflow.db"), 2, monkeypatch):
+        outcomes = promoted_with_ever_more_space(state)
+    assert {"nothing", "moved"} <= outcomes, outcomes
+
+
+def promoted_with_ever_more_space(state: Any) -> set[str]:
+    """What became of a promotion on a full disk; alias and journal are compared after each."""
     move("first", "1")
-    outcomes = set()
+    outcomes: set[str] = set()
     # What an entry takes grows with what it says, the alias takes the same: both ends of it are met.
     for pages in range(0, 40, 2):
         written, previous = journal.entries(NAME), champion()
@@ -201,5 +209,4 @@ def test_on_a_full_disk_alias_and_journal_agree_wherever_the_space_ends(
         state.free()
         assert journal.champion(NAME) == champion() == journal.entries(NAME)[-1].version
         assert len(journal.entries(NAME)) - len(written) == (champion() == version)
-    assert {"nothing", "moved"} <= outcomes, outcomes
-    forget_the_store()
+    return outcomes
