@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,4 +128,8 @@ def test_an_interrupt_while_the_model_is_loaded_ends_it_quietly(evaluated: Any) 
 
 def _models(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes of the versions that a server answers with."""
-    return [child for child in psutil.Process(process.pid).children() if "front.py" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # a command that the server had asked, and that has ended since
+            found += [child] if "front.py" in " ".join(child.cmdline()) else []
+    return found

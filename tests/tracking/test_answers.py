@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 def children() -> list[psutil.Process]:
     """Processes of ours that answer; other tests may have left helpers of multiprocessing."""
-    found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [p for p in found if any(word.endswith("answer.py") for word in p.cmdline())]
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # also what psutil raises for one that nobody has waited for
+            found += [process] if any(word.endswith("answer.py") for word in process.cmdline()) else []
+    return found
 
 
 def test_places_are_answered_in_order_and_what_cannot_be_read_is_told_in_its_place(
