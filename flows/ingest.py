@@ -99,21 +99,25 @@ def _add_entries(name: str, task_kind: str | None) -> list[str]:
 
 def _task_entry(dataset: str, kind: str, backbone: str) -> dict[str, Any]:
     """Defaults that train a small dataset on a laptop; every key is documented in recipes/laptop.yaml."""
+    starter = document.starter(kind)
     training: dict[str, Any] = {
         "steps": 400,
-        "batch_size": 32 if kind == "classification" else 8,
+        "batch_size": 8,
         "optimizer": {"name": "adamw", "lr": 0.001, "weight_decay": 0.01},
         "schedule": {"name": "cosine", "warmup_steps": 20},
         "clip_grad_norm": 5.0,
         "ema_decay": 0.99,
         "validate_every": 100,
     }
-    entry: dict[str, Any] = {"kind": kind, "dataset": dataset, "backbone": backbone, "control": False}
-    if kind == "classification":
-        entry |= {"image_px": 128}
-    if kind == "detection":
-        entry |= {"image_size_px": [256, 320], "faster_rcnn": {"fpn_channels": 128, "rpn_proposals_train": 300}}
-    return entry | {"training": training}
+    training |= starter.get("training", {})
+    return {
+        "kind": kind,
+        "dataset": dataset,
+        "backbone": backbone,
+        "control": False,
+        **starter,
+        "training": training,
+    }
 
 
 def _announce(name: str, report: Mapping[str, Any]) -> None:

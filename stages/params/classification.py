@@ -1,12 +1,15 @@
 """`kind: classification`: one label an image."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from stages.params.augmentation import ClassificationAugmentation
 from stages.params.section import Section
 from stages.params.task import TaskParams
+
+# What `ingest --task classification` writes, beside what all kinds share.
+STARTER: dict[str, Any] = {"image_px": 128, "training": {"batch_size": 32}}
 
 
 class ProbeParams(Section):

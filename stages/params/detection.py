@@ -1,12 +1,18 @@
 """`kind: detection`: boxes with labels, by Faster R-CNN with a feature pyramid."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from stages.params.augmentation import DetectionAugmentation
 from stages.params.section import Fraction, Section
 from stages.params.task import TaskParams
+
+# What `ingest --task detection` writes, beside what all kinds share.
+STARTER: dict[str, Any] = {
+    "image_size_px": [256, 320],
+    "faster_rcnn": {"fpn_channels": 128, "rpn_proposals_train": 300},
+}
 
 
 class FasterRCNNParams(Section):

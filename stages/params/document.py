@@ -35,6 +35,12 @@ def _task(value: Any, handler: ValidatorFunctionWrapHandler) -> TaskParams:
     return section.model_validate(value)
 
 
+def starter(kind: str) -> dict[str, Any]:
+    """What a kind asks for when somebody first trains a small dataset with it on a laptop."""
+    keys: dict[str, Any] = importlib.import_module(f"stages.params.{kind}").STARTER
+    return keys
+
+
 Task = Annotated[TaskParams, WrapValidator(_task)]
 
 

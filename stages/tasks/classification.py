@@ -30,6 +30,7 @@ class Task:
     """A classifier on pooled features."""
 
     main_metric = "top1"
+    curve_metrics = ("top1", "nll")
     columns = ("labels",)
 
     def __init__(self, params: Params, classes: Sequence[str]) -> None:

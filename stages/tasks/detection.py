@@ -28,6 +28,7 @@ class Task:
     """A detector whose boxes come out in pixels of the original image."""
 
     main_metric = "ap"
+    curve_metrics = ("ap", "ap50")
     columns = ("objects",)
 
     def __init__(self, params: Params, classes: Sequence[str]) -> None:

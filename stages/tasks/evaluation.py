@@ -1,6 +1,6 @@
 """A task's models measured on the test split: before, after and from scratch, with intervals and paired differences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,7 +151,7 @@ def draw(evaluation: Evaluation, target: Path) -> None:
     """The pictures that every task has: training curves, the comparison of its models, the worst and random images."""
     from stages.pictures import bars, curves, predictions
 
-    history = curve_series(evaluation.histories)
+    history = curve_series(evaluation.histories, evaluation.task.curve_metrics)
     smoothing = {quantity: 0.8 for quantity in history if quantity.startswith("loss")}
     (target / "curves.png").write_bytes(curves.curves(history, smoothing))
     (target / "comparison.png").write_bytes(bars.comparison(evaluation.comparison))
@@ -162,9 +162,11 @@ def draw(evaluation: Evaluation, target: Path) -> None:
             (target / f"{name}.png").write_bytes(predictions.png(sheet))
 
 
-def curve_series(histories: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Histories as one panel a quantity and one line a training: losses, learning rate, the shown metrics."""
-    shown = ("lr", "val_top1", "val_ap", "val_ap50", "val_nll")
+def curve_series(
+    histories: Mapping[str, list[dict[str, float]]], metrics: Sequence[str]
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Histories as one panel a quantity and one line a training: losses, learning rate, the named metrics."""
+    shown = ("lr", *(f"val_{name}" for name in metrics))
     series: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for training, history in histories.items():
         for entry in history:

@@ -42,6 +42,7 @@ class Task(Protocol):
     """One downstream task; the module stages/tasks/KIND.py has one such class, called Task."""
 
     main_metric: str  # key of the metric that decides; higher is better
+    curve_metrics: tuple[str, ...]  # keys of the metrics that the training curves show, the main one among them
     columns: tuple[str, ...]  # what it needs of the dataset's index beside the images
 
     def __init__(self, params: Any, classes: Sequence[str]) -> None: ...

@@ -1,4 +1,4 @@
-"""What every task must keep, for each kind that there is."""
+"""What every task must keep, for each kind that there is; nothing here names one."""
 
 import importlib
 from typing import Any
@@ -8,76 +8,39 @@ import pytest
 import torch
 
 from stages.data.loader import Loader, normalised
-from stages.data.samples import Encoded
 from stages.models import backbones
-from stages.params.document import task_kinds, task_section
-from stages.tasks import task as tasks
+from stages.params.document import task_kinds
 from stages.tasks.saliency import explain
 from stages.tasks.trained import predict
 
-CLASSES = ("disc", "square")
-TRAINING = {"steps": 1, "precision": "fp32"}
-SIZES = {
-    "classification": {"image_px": 32},
-    "detection": {
-        "image_size_px": [64, 64],
-        "faster_rcnn": {
-            "fpn_channels": 16, "anchor_sizes_px": [8, 16, 32, 64], "rois_per_image": 16, "head_channels": 32,
-            "rpn_proposals_train": 50, "rpn_proposals_test": 20,
-        },
-    },
-}  # fmt: skip
 
-
-class Drawn:
-    """Four images; the third holds no object."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def image(self, index: int) -> Encoded:
-        import io
-
-        from PIL import Image
-
-        pixels = np.random.default_rng(index).integers(0, 80, (64, 64, 3), dtype=np.uint8)
-        if index != 2:
-            pixels[16:48, 16:48] = (230, 120, 40) if index % 2 else (40, 120, 230)
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "PNG")
-        return Encoded(f"{index + 1:016x}", data.getvalue(), "RGB", "PNG", 1, 64, 64)
-
-    def value(self, column: str, index: int) -> Any:
-        name = CLASSES[index % 2]
-        if column == "labels":
-            return [name]
-        return [] if index == 2 else [{"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False}]
-
-
-def make(kind: str) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
-    entry = {"kind": kind, "dataset": "d", "backbone": "b", "training": TRAINING, **SIZES[kind]}
-    task = tasks.build(task_section(entry), CLASSES)
+@pytest.fixture
+def model(task: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = task.model(backbones.build("resnet18", stem="imagenet"))
-    batch = next(Loader(task.samples(Drawn()), 4, seed=0).in_order())
-    batch["images"] = normalised(batch["images"], torch.device("cpu"), False)
-    return task, model, batch
+    return task.model(backbones.build("resnet18", stem="imagenet"))
 
 
-@pytest.fixture(params=task_kinds())
-def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
+@pytest.fixture
+def batch(task: Any, drawn: Any) -> dict[str, Any]:
+    found = next(Loader(task.samples(drawn), 4, seed=0).in_order())
+    return found | {"images": normalised(found["images"], torch.device("cpu"), False)}
 
 
 def test_every_kind_has_a_section_and_a_task() -> None:
     for kind in task_kinds():
-        assert importlib.import_module(f"stages.params.{kind}").Params.model_fields["kind"].default == kind
-        assert importlib.import_module(f"stages.tasks.{kind}").Task.main_metric
-    assert {"classification", "detection"} <= set(task_kinds())
+        section = importlib.import_module(f"stages.params.{kind}")
+        assert section.Params.model_fields["kind"].default == kind
+        assert section.STARTER
+        assert importlib.import_module(f"stages.tasks.{kind}").Task.columns
 
 
-def test_loss_is_finite_and_gradients_reach_exactly_what_trains(kind: str) -> None:
-    task, model, batch = make(kind)
+def test_the_main_metric_is_among_the_curves(task: Any) -> None:
+    assert task.main_metric in task.curve_metrics
+
+
+def test_loss_is_finite_and_gradients_reach_exactly_what_trains(
+    task: Any, model: torch.nn.Module, batch: dict[str, Any]
+) -> None:
     model.backbone.freeze(2)
     model.train()
     losses = task.loss(model, batch)
@@ -87,9 +50,8 @@ def test_loss_is_finite_and_gradients_reach_exactly_what_trains(kind: str) -> No
         assert (weight.grad is not None) == weight.requires_grad, name
 
 
-def test_metric_is_independent_of_batches_and_merging(kind: str) -> None:
-    task, model, _ = make(kind)
-    predictions, targets = predict(task, model, task.samples(Drawn()), batch_size=3)
+def test_metric_is_independent_of_batches_and_merging(task: Any, model: torch.nn.Module, drawn: Any) -> None:
+    predictions, targets = predict(task, model, task.samples(drawn), batch_size=3)
     whole, first, second = task.metric(), task.metric(), task.metric()
     whole.update(predictions, targets)
     first.update(predictions[2:][::-1], targets[2:][::-1])
@@ -100,8 +62,9 @@ def test_metric_is_independent_of_batches_and_merging(kind: str) -> None:
     assert all(isinstance(task.answer(p), dict) for p in predictions)
 
 
-def test_the_surest_answer_can_be_explained(kind: str) -> None:
-    task, model, batch = make(kind)
+def test_the_surest_answer_can_be_explained(
+    task: Any, model: torch.nn.Module, batch: dict[str, Any], drawn: Any
+) -> None:
     one = {key: value[1:2] for key, value in batch.items()}
     model.eval()
     said = task.explained(model, one)
@@ -110,14 +73,13 @@ def test_the_surest_answer_can_be_explained(kind: str) -> None:
         assert said.score.shape == ()
         said.score.backward()
         assert any(weight.grad is not None and weight.grad.any() for weight in model.backbone.parameters())
-    maps = explain(task, model, task.samples(Drawn()), 9)
+    maps = explain(task, model, task.samples(drawn), 9)
     assert [m.key for m in maps] == [f"{i:016x}" for i in range(1, 5)]
     assert all(m.heat is None or np.isfinite(m.heat).all() for m in maps)
 
 
 @pytest.mark.slow
-def test_one_batch_is_learned_by_heart(kind: str) -> None:
-    task, model, batch = make(kind)
+def test_one_batch_is_learned_by_heart(task: Any, model: torch.nn.Module, batch: dict[str, Any], drawn: Any) -> None:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     for step in range(80):
@@ -133,5 +95,5 @@ def test_one_batch_is_learned_by_heart(kind: str) -> None:
         for _ in range(3):
             task.loss(model, batch)
     metric = task.metric()
-    metric.update(*predict(task, model, task.samples(Drawn())))
+    metric.update(*predict(task, model, task.samples(drawn)))
     assert metric.compute()[task.main_metric] > 0.5

@@ -54,7 +54,7 @@ def test_no_findings_without_intervals():
 
 def test_curves_are_one_panel_a_quantity():
     history = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "val_top1": 0.5, "val_num_images": 9.0}]
-    assert evaluation.curve_series({"fine-tuned": history, "from scratch": history[:1]}) == {
+    assert evaluation.curve_series({"fine-tuned": history, "from scratch": history[:1]}, ("top1",)) == {
         "loss": {"fine-tuned": [(1, 2.0)], "from scratch": [(1, 2.0)]},
         "lr": {"fine-tuned": [(1, 0.1)], "from scratch": [(1, 0.1)]},
         "val_top1": {"fine-tuned": [(2, 0.5)]},
