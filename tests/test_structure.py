@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.params.document import task_kinds
+
 ROOT = Path(__file__).parents[1]
 VERBS = sorted(f.stem for f in (ROOT / "stages").glob("[a-z]*.py"))
 STAGES = ["validate", "pretrain", "finetune", "evaluate", "register"]
@@ -136,7 +138,7 @@ def closure(module: str, key_modules: set[str]) -> set[str]:
 # The modules that an entry's kind or objective names, which no import statement shows.
 NAMED = {
     "pretrain": [{"stages.objectives.supervised"}],
-    "finetune": [{f"stages.tasks.{k}", f"stages.params.{k}"} for k in ("classification", "detection")],
+    "finetune": [{f"stages.tasks.{k}", f"stages.params.{k}"} for k in task_kinds()],
 }
 NAMED["evaluate"] = NAMED["control"] = NAMED["finetune"]
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.data.labelled import ClassificationSamples
 from stages.data.loader import Batch, Loader, normalised
 from stages.data.samples import Images
+from stages.data.targets.classification import ClassificationSamples
 from stages.metrics.classification import ClassificationMetric, Prediction
 from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier

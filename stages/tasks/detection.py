@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.data.boxed import DetectionSamples
 from stages.data.loader import Batch
 from stages.data.samples import Images
+from stages.data.targets.detection import DetectionSamples
 from stages.metrics.detection import DetectionMetric, Prediction
 from stages.models.backbones import Backbone
 from stages.models.faster_rcnn import FasterRCNN

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from stages.data import formats
-from stages.data.boxed import DetectionSamples
 from stages.data.dataset import Dataset
-from stages.data.labelled import ClassificationSamples
 from stages.data.samples import LooseImages, StoredImages
+from stages.data.targets.classification import ClassificationSamples
+from stages.data.targets.detection import DetectionSamples
 from stages.ingest import ingest
 from stages.params.augmentation import ClassificationAugmentation, DetectionAugmentation
 

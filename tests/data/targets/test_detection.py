@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.data.boxed import DetectionSamples
-from stages.data.labelled import ClassificationSamples
 from stages.data.samples import Encoded, LooseImages
+from stages.data.targets.classification import ClassificationSamples
+from stages.data.targets.detection import DetectionSamples
 from stages.data.transforms import fit
 from stages.params.augmentation import ClassificationAugmentation, DetectionAugmentation
 
