@@ -17,8 +17,9 @@ VERBS = sorted(f.stem for f in (ROOT / "stages").glob("[a-z]*.py"))
 STAGES = ["validate", "pretrain", "finetune", "evaluate", "register"]
 
 # Who may import whom: a package imports from those of its own rank or below.
-RANKS = {"params": 0, "models": 1, "losses": 1, "metrics": 1, "pictures": 1}
-RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking"), 2)
+# Models may use losses: a detector's forward pass gives its losses, because some sample in the middle of it.
+RANKS = {"params": 0, "losses": 1, "models": 2, "metrics": 2, "pictures": 2}
+RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking"), 3)
 DOORS = {
     "captum": ("stages/tasks/saliency.py",),
     "prefect": ("flows/",),
@@ -89,7 +90,7 @@ def test_models_metrics_and_pictures_stay_apart() -> None:
         f"{m} -> {t}"
         for m in modules()
         for t in own_imports(m)
-        if RANKS.get(package(m)) == 1 and RANKS.get(package(t)) == 1 and package(m) != package(t)
+        if RANKS.get(package(m)) == RANKS.get(package(t)) == 2 and package(m) != package(t)
     ]
     assert not wrong
 

@@ -1,12 +1,10 @@
 """Faster R-CNN (Ren et al. 2015) with a feature pyramid (Lin et al. 2017), from torchvision's parts."""
 
 from collections import OrderedDict
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -14,11 +12,19 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from stages.models import pyramid
 from stages.models.backbone import Backbone
+from stages.models.boxes import check_targets
 from stages.models.roi_align import PyramidRoIAlign
-from stages.params.detection import FasterRCNNParams
+from stages.params.detection import FasterRCNNParams, Params
 
 _ROI_CELLS = 7
+
+
+def build(backbone: Backbone, num_classes: int, params: Params) -> "FasterRCNN":
+    """The detector that a task's parameters ask for."""
+    assert params.faster_rcnn is not None
+    return FasterRCNN(backbone, num_classes, params.faster_rcnn, params.label_smoothing, params.dropout)
 
 
 class FasterRCNN(nn.Module):
@@ -39,15 +45,13 @@ class FasterRCNN(nn.Module):
         super().__init__()
         backbone.features_only()
         self.backbone = backbone
-        self._first = _first_map(backbone, params)
-        strides = backbone.strides[self._first :]
         num_levels = len(params.anchor_sizes_px)
-        self.fpn = FeaturePyramidNetwork(
-            list(backbone.channels[self._first :]),
-            params.fpn_channels,
-            LastLevelMaxPool() if num_levels > len(strides) else None,
-        )
-        self.rpn = _rpn(params, (*strides, 2 * strides[-1])[:num_levels])
+        levels = pyramid.choose(backbone, params.finest_stride_px, num_levels, 1, "anchor_sizes_px")
+        self._first = levels.first
+        added = LastLevelMaxPool() if levels.num_added else None
+        self.fpn = FeaturePyramidNetwork(list(levels.channels), params.fpn_channels, added)
+        self.rpn = _rpn(params, levels.strides)
+        strides = levels.strides[: len(levels.channels)]
         self.roi_heads = _roi_heads(params, strides, num_classes, label_smoothing, dropout)
 
     def forward(
@@ -65,27 +69,12 @@ class FasterRCNN(nn.Module):
         float32 [N], best first.
         """
         if self.training:
-            _check_targets(targets)
+            check_targets(targets)
         maps = self.backbone.features(images)[self._first :]
-        pyramid = self.fpn(OrderedDict((str(i), x) for i, x in enumerate(maps)))
-        proposals, proposal_losses = self.rpn(ImageList(images, sizes), pyramid, targets)
-        detections, box_losses = self.roi_heads(pyramid, proposals, sizes, targets)
+        levels = self.fpn(OrderedDict((str(i), x) for i, x in enumerate(maps)))
+        proposals, proposal_losses = self.rpn(ImageList(images, sizes), levels, targets)
+        detections, box_losses = self.roi_heads(levels, proposals, sizes, targets)
         return {**proposal_losses, **box_losses} if self.training else detections
-
-
-class _PyramidAnchors(AnchorGenerator):
-    """Anchors in float32 whatever autocast chose, at the pyramid's own strides rather than inferred ones."""
-
-    def __init__(self, sizes_px: tuple[float, ...], ratios: tuple[float, ...], strides: tuple[int, ...]) -> None:
-        super().__init__(tuple((size,) for size in sizes_px), (ratios,) * len(sizes_px))
-        self._strides = strides
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        device = feature_maps[0].device
-        self.set_cell_anchors(torch.float32, device)
-        grids = [list(x.shape[-2:]) for x in feature_maps]
-        anchors = torch.cat(self.grid_anchors(grids, [[torch.tensor(s, device=device)] * 2 for s in self._strides]))
-        return [anchors] * len(image_list.image_sizes)
 
 
 class _ProposalHead(RPNHead):
@@ -150,23 +139,10 @@ def box_head_losses(
     return {"loss_classifier": class_loss / num_regions, "loss_box_reg": box_loss / num_regions}
 
 
-def _first_map(backbone: Backbone, params: FasterRCNNParams) -> int:
-    first = sum(stride < params.finest_stride_px for stride in backbone.strides)
-    strides = backbone.strides[first:]
-    if not strides or len(params.anchor_sizes_px) - len(strides) not in (0, 1):
-        raise ValueError(
-            f"anchor_sizes_px has {len(params.anchor_sizes_px)} sizes, but {backbone.arch} has {len(strides)} feature "
-            f"maps of stride {params.finest_stride_px} and more; give {len(strides)} or {len(strides) + 1} sizes"
-        )
-    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-        raise ValueError(f"a feature pyramid needs strides that double, {backbone.arch} has {backbone.strides}")
-    return first
-
-
 def _rpn(params: FasterRCNNParams, strides: tuple[int, ...]) -> RegionProposalNetwork:
     kept = {"training": params.rpn_proposals_train, "testing": params.rpn_proposals_test}
     return RegionProposalNetwork(
-        _PyramidAnchors(params.anchor_sizes_px, params.aspect_ratios, strides),
+        pyramid.PyramidAnchors(tuple((size,) for size in params.anchor_sizes_px), params.aspect_ratios, strides),
         _ProposalHead(params.fpn_channels, len(params.aspect_ratios)),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
@@ -196,13 +172,3 @@ def _roi_heads(
     )
     heads.label_smoothing = label_smoothing
     return heads
-
-
-def _check_targets(targets: list[dict[str, Tensor]] | None) -> None:
-    if targets is None:
-        raise ValueError("targets are missing; give boxes and labels for each image, or call eval() to detect")
-    for i, target in enumerate(targets):
-        flat = (target["boxes"][:, 2:] <= target["boxes"][:, :2]).any(dim=1)
-        if flat.any():
-            box = target["boxes"][flat][0].tolist()
-            raise ValueError(f"image {i} of the batch has a box without area, xyxy {box}; drop it before training")

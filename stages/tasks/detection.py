@@ -12,8 +12,8 @@ from stages.data.loader import Batch
 from stages.data.samples import Images
 from stages.data.targets.detection import DetectionSamples
 from stages.metrics.detection import DetectionMetric, Prediction
+from stages.models import faster_rcnn, fcos, retinanet, ssd, yolo
 from stages.models.backbones import Backbone
-from stages.models.faster_rcnn import FasterRCNN
 from stages.models.folder import write_json
 from stages.params.detection import Params
 from stages.tasks.task import Explained
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from stages.tasks.evaluation import Evaluation
+
+# By the names that params/detection.py knows; each module has a build().
+ARCHITECTURES = {"faster_rcnn": faster_rcnn, "retinanet": retinanet, "fcos": fcos, "ssd": ssd, "yolo": yolo}
 
 
 class Task:
@@ -39,18 +42,11 @@ class Task:
         return DetectionSamples(images, self.classes, self.params.image_size_px, self.params.augmentation, augment_seed)
 
     def model(self, backbone: Backbone) -> nn.Module:
-        """Faster R-CNN with a feature pyramid; class 0 is the background."""
-        params = self.params
-        return FasterRCNN(
-            backbone,
-            len(self.classes),
-            params.faster_rcnn,
-            label_smoothing=params.label_smoothing,
-            dropout=params.dropout,
-        )
+        """The detector that `arch` names; class 0 is the background."""
+        return ARCHITECTURES[self.params.arch].build(backbone, len(self.classes), self.params)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Objectness and box regression of the proposals, class and box regression of the head."""
+        """The detector's own losses: of classes and boxes, and what else it predicts."""
         device = batch["images"].device
         targets = [
             {

@@ -212,8 +212,8 @@ def test_detections_stay_inside_the_content_and_the_batch_before_does_not_matter
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"anchor_sizes_px": (8.0, 16.0, 32.0)}, "has 3 sizes, but resnet18 has 4 feature maps of stride 4 and more"),
-        ({"finest_stride_px": 16}, "has 5 sizes, but resnet18 has 2 feature maps .* give 2 or 3 sizes"),
+        ({"anchor_sizes_px": (8.0, 16.0, 32.0)}, "3 levels, but resnet18 has 4 feature maps of stride 4 and more"),
+        ({"finest_stride_px": 16}, "5 levels, but resnet18 has 2 feature maps .* give 2 to 3 levels"),
     ],
 )
 def test_anchor_sizes_must_fit_the_levels(params, message):
