@@ -62,4 +62,6 @@ class RetinaNet(OneStageDetector):
         """The box of each anchor int64 [N]; -1: background, -2: neither."""
         if not len(boxes):
             return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
-        return self.matcher(box_iou(boxes, anchors))
+        ious = box_iou(boxes, anchors)
+        # The matcher also takes the best anchors of a box that overlaps none: all those of no overlap.
+        return torch.where(ious.amax(dim=0) > 0, self.matcher(ious), -1)
