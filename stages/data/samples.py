@@ -52,7 +52,7 @@ class StoredImages:
 
     def __init__(self, dataset: Dataset, split: str, *columns: str) -> None:
         self.dataset = dataset
-        self.table = dataset.table(split, [*IMAGE_COLUMNS, *columns]).combine_chunks()
+        self.table = dataset.table(split, list(dict.fromkeys([*IMAGE_COLUMNS, *columns]))).combine_chunks()
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -70,7 +70,7 @@ def test_values_become_places_among_the_labels_that_are_there():
 
 
 def test_the_same_labels_give_the_same_bytes_whatever_their_numbers():
-    renumbered = np.select([VALUES == n for n in NAMES], [40, 50, 60], 255).astype(np.uint8)
+    renumbered = np.select([n == VALUES for n in NAMES], [40, 50, 60], 255).astype(np.uint8)
     again = mask_of(png(renumbered), {60: "car", 40: "sky", 50: "road"}, void=(255,))
     assert (again.png, again.labels, again.pixels) == (mask_of(png(VALUES)).png, ("car", "road", "sky"), (3, 4, 2))
     assert again.defects == ()
@@ -239,7 +239,7 @@ def test_data_without_masks_keep_their_bytes_and_hashes(folder, tmp_path):
     """Golden values of the format before there were masks."""
     record = Record("a.jpg", Blob(tmp_path / "a.jpg"), labels=("x",), group="g", defects=("d",))
     assert index.annotation_hash(record) == "6fa234648ec2152e"
-    add(folder.data, folder({i: None for i in range(3)}))
+    add(folder.data, folder(dict.fromkeys(range(3))))
     (file,) = index.files(folder.data)
     table = pyarrow.parquet.read_table(file)
     assert not set(MASK_COLUMNS) & set(table.column_names)
