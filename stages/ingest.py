@@ -42,7 +42,7 @@ class IngestReport:
     relabelled: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # path, reason
     splits: Counter[str] = field(default_factory=Counter)  # split -> samples
-    classes: Counter[str] = field(default_factory=Counter)  # label -> samples, or boxes where images have no labels
+    classes: Counter[str] = field(default_factory=Counter)  # label -> samples; or boxes; or new samples, of a mask
     batch: int | None = None  # None: nothing was new
     shards_added: int = 0
     shards_rewritten: int = 0
@@ -61,7 +61,8 @@ class IngestReport:
         self.added += isinstance(outcome, Arrived) and not outcome.outdated_in
         self.relabelled += isinstance(outcome, Arrived) and bool(outcome.outdated_in)
         self.splits[outcome.split] += 1
-        self.classes.update(outcome.record.labels or [box.label for box in outcome.record.boxes or ()])
+        said = outcome.record.labels or [box.label for box in outcome.record.boxes or ()]
+        self.classes.update(said or _in_mask(outcome))
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the same source on the same dataset gives the same."""
@@ -135,6 +136,11 @@ def _take_in(outcomes: Outcomes, writer: ShardWriter, report: IngestReport, stri
             report.count(outcome)
     for shard, keys in sorted(outdated.items()):
         writer.remove(shard, keys)
+
+
+def _in_mask(outcome: Outcome) -> list[str]:
+    """Labels of a mask, which only that of a new sample tells: the others are not decoded."""
+    return outcome.sample.row.get("mask_labels") or [] if isinstance(outcome, Arrived) else []
 
 
 def _description(folder: Path, source: Source) -> Description | None:

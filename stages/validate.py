@@ -65,16 +65,24 @@ def check(key: str, tables: Mapping[str, pd.DataFrame], rules: Sequence[suites.R
 
 def report(dataset: Dataset, tables: Mapping[str, pd.DataFrame], checks: Sequence[Check]) -> dict[str, Any]:
     """What reports/validate/KEY.json holds: the same for the same data and parameters."""
-    classes = tables["classes"].drop(columns="rarity").set_index("class")
     return {
         "dataset": dataset.name,
         "task": dataset.task,
         "passed": not stopping_lines(checks),
         "counts": counted(checks),
         "samples": dataset.splits,
-        "labels" if dataset.task == "classification" else "boxes": classes.to_dict("index"),
+        **_counts(dataset.task, tables),
         "drift": tables["drift"].to_dict("records"),
         "checks": [asdict(check) for check in checks],
+    }
+
+
+def _counts(task: str, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What each class has in each split: samples or boxes; of masks, images and pixels."""
+    named = {"classification": {"labels": "classes"}, "segmentation": {"images": "classes", "pixels": "pixels"}}
+    return {
+        name: tables[table].drop(columns="rarity").set_index("class").to_dict("index")
+        for name, table in named.get(task, {"boxes": "classes"}).items()
     }
 
 

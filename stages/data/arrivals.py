@@ -12,9 +12,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from stages.data import index
+from stages.data import index, masks
 from stages.data.images import inspect
-from stages.data.records import Record, Rejected
+from stages.data.records import Blob, Record, Rejected
 from stages.data.shards import Sample
 from stages.data.splits import DEFAULT_FRACTIONS, split_of
 
@@ -71,11 +71,12 @@ class Reader:
         key = index.key_of(record.path, sha256)
         held = self.known.get(key)
         split = self._split(record, sha256, held)
-        annotation = index.annotation_hash(record)
+        mask = record.mask.image.read() if record.mask is not None else None
+        annotation = index.annotation_hash(record, mask)
         if held is not None and held.said == {(annotation, split)}:
             return Unchanged(record, split)
-        row = index.row(record, inspect(data), split, annotation)
-        return Arrived(record, split, Sample(row, data), outdated_in=held.shards if held is not None else ())
+        sample = _sample(record, data, mask, split, annotation)
+        return Arrived(record, split, sample, outdated_in=held.shards if held is not None else ())
 
     def _split(self, record: Record, sha256: str, held: index.Held | None) -> str:
         """As asked for, or as the source says, or where the sample is, or by its hash."""
@@ -86,6 +87,20 @@ class Reader:
         if held is not None:
             return min(split for _, split in held.said)
         return split_of(sha256, record.group, DEFAULT_FRACTIONS)
+
+
+def _sample(record: Record, data: bytes, mask: bytes | None, split: str, annotation: str) -> Sample:
+    """An image and its mask, decoded and checked; ValueError with the reason when one of them can't be used."""
+    facts = inspect(data)
+    row = index.row(record, facts, split, annotation)
+    if record.mask is None or mask is None:
+        return Sample(row, data)
+    try:
+        stored = masks.store(mask, record.mask, facts)
+    except ValueError as error:
+        raise ValueError(f"mask {record.mask.image.file.name}: {error}") from None
+    columns = {"mask_labels": list(stored.labels), "mask_pixels": list(stored.pixels)}
+    return Sample(row | columns | {"defects": [*row["defects"], *stored.defects]}, data, stored.png)
 
 
 def read_all(items: Iterable[Record | Rejected], reader: Reader, workers: int) -> Generator[Outcome, None, None]:
@@ -142,9 +157,13 @@ def _size(item: Record | Rejected) -> int:
     if isinstance(item, Rejected):
         return 0
     try:
-        return item.image.size if item.image.size is not None else item.image.file.stat().st_size
+        return sum(b.size if b.size is not None else b.file.stat().st_size for b in _blobs(item))
     except OSError:
         return 0  # the reader will say what is wrong
+
+
+def _blobs(record: Record) -> list[Blob]:
+    return [record.image, *([record.mask.image] if record.mask is not None else [])]
 
 
 def quieten() -> None:

@@ -114,7 +114,7 @@ class Dataset:
 
     @property
     def task(self) -> str:
-        """What the labels are for: classification or detection."""
+        """What the labels are for: classification, detection or segmentation."""
         return self.description.task
 
     @property
@@ -161,7 +161,7 @@ class Dataset:
         return hashlib.sha256("\n".join(map(" ".join, rows)).encode()).hexdigest()[:16]
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
-        """The bytes of an image, by one positioned read at the place that its row gives."""
+        """The bytes of an image or a mask, by one positioned read at the place that its row gives."""
         data = self._shard(shard).read(offset, size)
         if len(data) != size:
             raise OSError(f"{self._path(shard)} ends before {offset + size} bytes: get it again with `dvc checkout`")

@@ -12,7 +12,10 @@ from stages.data import drift, duplicates
 from stages.data.splits import SPLITS
 from stages.params.dataset import ValidationParams
 
-COLUMNS = ("key", "sha256", "phash", "width", "height", "split", "labels", "objects", "source", "batch", "defects")
+COLUMNS = (
+    *("key", "sha256", "phash", "width", "height", "split", "labels", "objects", "source", "batch", "defects"),
+    *("mask_labels", "mask_pixels"),
+)
 TRAIN = "train"
 
 
@@ -20,24 +23,32 @@ def tables(index: pa.Table, task: str, classes: Sequence[str], params: Validatio
     """The tables that the expectations read, by name; rows in the order of the source paths.
 
     samples   a row an image: shape in pixels, copies (samples of its split with the same bytes), num_labels, num_boxes
-              (null: never annotated) and defects in words (null: none)
+              (null: never annotated), unlabelled (share of its pixels; null: no mask) and defects in words (null: none)
     held_out  a row an image outside of train: leaked_from (a train image with the same bytes), looks_like (the most
               similar train image within near_duplicate_bits) and differing_bits, of 64
     labels    a row a label of an image
+    segments  a row a label of a mask, with its pixels
     boxes     a row a box: its edges, box_width, box_height and outside_px, how far it reaches out of its image
-    classes   a row a class: its samples (classification) or boxes (detection) in each split, and rarity, those of the
-              commonest class over its own in train
+    classes   a row a class: its samples (classification), boxes (detection) or images (segmentation) in each split, and
+              rarity, those of the commonest class over its own in train; of masks by pixels
+    pixels    a row a class: its pixels in each split
     drift     a row a quantity: distance of the newest batch from the rest, p_value (Holm) and significant_distance,
               which is 0 unless p is below drift_p_value; empty when there is one batch
     """
     index = index.select(list(COLUMNS)).sort_by([("source", "ascending"), ("key", "ascending")]).combine_chunks()
-    samples, labels, boxes = _samples(index), _labels(index), _boxes(index)
+    samples, labels, boxes, segments = _samples(index), _labels(index), _boxes(index), _segments(index)
+    counted = {"detection": boxes, "segmentation": segments}.get(task, labels)
+    found, pixels = _classes(counted, classes), _classes(segments, classes, "pixels")
+    if task == "segmentation":
+        found["rarity"] = pixels["rarity"]
     return {
         "samples": samples,
         "held_out": _held_out(index, params.near_duplicate_bits),
         "labels": labels,
         "boxes": boxes,
-        "classes": _classes(boxes if task == "detection" else labels, classes),
+        "segments": segments,
+        "classes": found,
+        "pixels": pixels,
         "drift": _drift(index, samples, boxes, classes, params.drift_p_value),
     }
 
@@ -52,6 +63,10 @@ def _samples(index: pa.Table) -> pd.DataFrame:
     frame["copies"] = duplicates.copies(_codes(index["sha256"]), _codes(index["split"]))
     frame["num_labels"] = _lengths(index["labels"])
     frame["num_boxes"] = pc.list_value_length(index["objects"]).to_pandas()
+    has_mask = pc.is_valid(index["mask_labels"]).to_numpy()
+    rows = pc.list_parent_indices(index["mask_pixels"]).to_numpy()
+    labelled = np.bincount(rows, _pixels(index), len(index))
+    frame["unlabelled"] = np.where(has_mask, 1 - labelled / np.maximum(width * height, 1), np.nan)
     words = pc.binary_join(index["defects"], "; ")
     frame["defects"] = pc.if_else(pc.equal(words, ""), None, words).to_pandas()
     return frame
@@ -94,8 +109,20 @@ def _boxes(index: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _classes(labelled: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    counts = pd.crosstab(labelled["label"], labelled["split"])
+def _segments(index: pa.Table) -> pd.DataFrame:
+    rows = pc.list_parent_indices(index["mask_labels"])
+    frame = index.select(["key", "source", "split"]).take(rows).to_pandas()
+    frame["label"] = pc.list_flatten(index["mask_labels"]).to_pandas()
+    frame["pixels"] = pc.list_flatten(index["mask_pixels"]).to_pandas().astype("int64")
+    return frame
+
+
+def _classes(labelled: pd.DataFrame, classes: Sequence[str], summed: str | None = None) -> pd.DataFrame:
+    """Rows of each class in each split, or the sum of a column."""
+    if summed is None:
+        counts = pd.crosstab(labelled["label"], labelled["split"])
+    else:
+        counts = labelled.pivot_table(summed, "label", "split", aggfunc="sum", fill_value=0)
     counts = counts.reindex(index=list(classes), columns=list(SPLITS), fill_value=0)
     frame = counts.rename_axis(index="class", columns=None).reset_index()
     frame["rarity"] = frame["train"].max() / frame["train"].where(frame["train"] > 0)
@@ -137,16 +164,47 @@ def _shifts(
         )
         shifts["label of a box"] = drift.label_shift(codes, len(classes) + 1, is_newest[rows])
         shifts["area of a box"] = drift.number_shift(share.to_numpy(float), is_newest[rows])
-    return shifts
+    return shifts | _mask_shifts(index, samples, classes, is_newest)
 
 
-def _one_each(lists: pa.ChunkedArray, keys: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows whose list has entries, and one entry of each, chosen by the key: its position in the flattened lists."""
+def _mask_shifts(
+    index: pa.Table, samples: pd.DataFrame, classes: Sequence[str], is_newest: NDArray[np.bool_]
+) -> dict[str, drift.Shift]:
+    """Of the label of one pixel in each mask, chosen by the key, and of the share that is not labelled."""
+    masked = samples["unlabelled"].notna().to_numpy()
+    if not masked.any():
+        return {}
+    rows, chosen = _one_each(index["mask_labels"], index["key"], _pixels(index))
+    codes = _class_numbers(pc.list_flatten(index["mask_labels"]).take(chosen), classes)
+    unlabelled = samples["unlabelled"].to_numpy(float)[masked]
+    return {
+        "label of a pixel": drift.label_shift(codes, len(classes) + 1, is_newest[rows]),
+        "unlabelled share": drift.number_shift(unlabelled, is_newest[masked]),
+    }
+
+
+def _one_each(
+    lists: pa.ChunkedArray, keys: pa.ChunkedArray, weights: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows whose list has entries, and one entry of each, chosen by the key: its position in the flattened lists.
+
+    weights: positive whole numbers of all entries, by which the chances of those of a list differ.
+    """
     lengths = _lengths(lists)
     rows = np.flatnonzero(lengths)
     starts = np.cumsum(lengths)[rows] - lengths[rows]
     numbers = duplicates.from_hex(keys.take(pa.array(rows)).to_pylist())
-    return rows, starts + (numbers % lengths[rows].astype(np.uint64)).astype(np.int64)
+    if weights is None:
+        return rows, starts + (numbers % lengths[rows].astype(np.uint64)).astype(np.int64)
+    ends = np.cumsum(weights)
+    before = ends[starts] - weights[starts]
+    totals = ends[starts + lengths[rows] - 1] - before
+    return rows, np.searchsorted(ends, before + (numbers % totals.astype(np.uint64)).astype(np.int64), "right")
+
+
+def _pixels(index: pa.Table) -> NDArray[np.int64]:
+    """Of all labels of all masks, in the order of the rows."""
+    return pc.list_flatten(index["mask_pixels"]).to_numpy().astype(np.int64)
 
 
 def _class_numbers(labels: pa.Array | pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:

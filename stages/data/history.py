@@ -134,20 +134,20 @@ def version_index(name: str, dir_hash: str, columns: Sequence[str]) -> "pa.Table
     if missing:
         raise FileNotFoundError(f"dataset {name}: {len(missing)} index files of version {dir_hash} are nowhere")
     with ThreadPoolExecutor() as pool:
-        parts = pool.map(lambda md5: read_index(md5, wanted), files)
+        parts = pool.map(lambda md5: index.completed(read_index(md5, wanted), wanted), files)
         table = pa.concat_tables([index.SCHEMA.empty_table().select(wanted), *parts])
     return _once(table.sort_by("key")).select(list(columns))
 
 
 def read_index(md5: str, columns: Sequence[str]) -> "pa.Table":
-    """Columns of an index file that the cache holds."""
+    """Those of the columns that an index file has, which the cache holds."""
     import pyarrow as pa  # here: what only asks git does without Arrow
     import pyarrow.parquet
 
     # Opened here: pyarrow takes the name's suffix for a compression. Reading ahead costs a small file time.
     with pa.OSFile(str(objects.cached(md5))) as file:
         table = pyarrow.parquet.ParquetFile(file, pre_buffer=False).read(list(columns), use_threads=False)
-    return table.select(list(columns))
+    return table.select([column for column in columns if column in table.column_names])
 
 
 def _once(table: "pa.Table") -> "pa.Table":

@@ -54,8 +54,8 @@ class ImageFacts:
 
 def inspect(data: bytes, max_pixels: int = 178_956_970) -> ImageFacts:
     """Facts of an image, decoded in full; ValueError with a short reason when it can't be used."""
-    image = _opened(data, max_pixels)
-    num_frames, orientation = _loaded(image)
+    image = opened(data, max_pixels)
+    num_frames, orientation = loaded(image)
     picture = _shown(image, orientation)
     return ImageFacts(
         sha256=hashlib.sha256(data).hexdigest(),
@@ -90,12 +90,12 @@ def decode_rgb(data: bytes) -> NDArray[np.uint8]:
     count as 16-bit ones when they fit, floats as 0..1 or 0..255 when they fit; other ranges are stretched to 0..255.
     CMYK and YCCK JPEGs are taken as inverted (Adobe's way, also without Adobe's marker).
     """
-    image = _opened(data, max_pixels=None)
-    _, orientation = _loaded(image)
+    image = opened(data, max_pixels=None)
+    _, orientation = loaded(image)
     return np.array(_shown(image, orientation).convert("RGB"))
 
 
-def _opened(data: bytes, max_pixels: int | None) -> Image.Image:
+def opened(data: bytes, max_pixels: int | None) -> Image.Image:
     """The image with only its header read."""
     if not data:
         raise ValueError("empty file")
@@ -114,7 +114,7 @@ def _opened(data: bytes, max_pixels: int | None) -> Image.Image:
     return image
 
 
-def _loaded(image: Image.Image) -> tuple[int, int]:
+def loaded(image: Image.Image) -> tuple[int, int]:
     """Decode the first frame in place; number of frames and EXIF orientation."""
     try:
         # An MPO is a JPEG with a second view (a phone's depth map), not a moving picture.

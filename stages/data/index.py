@@ -52,8 +52,14 @@ SCHEMA = pa.schema(
         ("batch", pa.int32()),
         ("annotation_hash", pa.string()),
         ("defects", pa.list_(pa.string())),
+        # Null without a mask. A pixel's value is its place in mask_labels, and mask_pixels counts those of each label.
+        ("mask_offset", pa.int64()),
+        ("mask_size", pa.int64()),
+        ("mask_labels", pa.list_(pa.string())),
+        ("mask_pixels", pa.list_(pa.int64())),
     ]
 )
+MASK_COLUMNS = ("mask_offset", "mask_size", "mask_labels", "mask_pixels")
 
 Row = dict[str, Any]
 
@@ -71,9 +77,24 @@ def read(folder: Path, columns: Sequence[str], split: str | None = None) -> pa.T
     # pyarrow.dataset would do this too, but takes half a second to import, in every process.
     with ThreadPoolExecutor() as pool:
         parts = pool.map(lambda file: pyarrow.parquet.ParquetFile(file).read(needed, use_threads=False), files(folder))
-        table = pa.concat_tables([SCHEMA.empty_table().select(needed), *(part.select(needed) for part in parts)])
+        table = pa.concat_tables([SCHEMA.empty_table().select(needed), *(completed(part, needed) for part in parts)])
     chosen = table if split is None else table.filter(pc.equal(table["split"], split))
     return chosen.select(list(columns))
+
+
+def completed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """These columns of a table, null where it was written before they existed; KeyError for one that never did."""
+    for column in (c for c in columns if c not in table.column_names):
+        field = SCHEMA.field(column)
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(list(columns))
+
+
+def schema_of(rows: Iterable[Row]) -> pa.Schema:
+    """The schema of a shard: columns of masks only where there are any, so that other data keep their bytes."""
+    if any(row.get("mask_offset") is not None for row in rows):
+        return SCHEMA
+    return pa.schema([field for field in SCHEMA if field.name not in MASK_COLUMNS])
 
 
 def key_of(path: str, sha256: str) -> str:
@@ -81,9 +102,14 @@ def key_of(path: str, sha256: str) -> str:
     return hashlib.sha256(f"{path}\0{sha256}".encode()).hexdigest()[:16]
 
 
-def annotation_hash(record: Record) -> str:
-    """16 hex over all that the source says of an image, but not its split; needs no look at the image."""
-    said = [record.labels, _objects(record.boxes), record.group, record.size_px, record.defects]
+def annotation_hash(record: Record, mask: bytes | None = None) -> str:
+    """16 hex over all that the source says of an image, but not its split; needs no look at the image.
+
+    mask: the bytes of the record's mask, which are not decoded.
+    """
+    said: list[Any] = [record.labels, _objects(record.boxes), record.group, record.size_px, record.defects]
+    if record.mask is not None and mask is not None:
+        said += [hashlib.sha256(mask).hexdigest(), sorted(record.mask.names.items()), sorted(record.mask.void)]
     return hashlib.sha256(canonical(said)).hexdigest()[:16]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+VOID = 255  # in a stored mask: a pixel that is not labelled
+
 
 @dataclass(frozen=True)
 class Blob:
@@ -36,6 +38,19 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A label for every pixel: an image whose values have names.
+
+    The value of a grey or palette pixel is its number (a palette's colours say nothing), that of a colour pixel is
+    red + 256 green + 65536 blue. Values without a name are ignored; those not in `void` either are a defect.
+    """
+
+    image: Blob
+    names: Mapping[int, str]
+    void: frozenset[int] = frozenset()  # values that the source sets aside: border, ego vehicle, not labelled
+
+
+@dataclass(frozen=True)
 class Record:
     """One sample of a source: an image and its annotation."""
 
@@ -44,6 +59,7 @@ class Record:
     split: str | None = None  # train, val, test; None: the dataset splits by the image's hash
     labels: tuple[str, ...] = ()  # of the whole image
     boxes: tuple[Box, ...] | None = None  # None: the source has no boxes at all; (): an image without objects
+    mask: Mask | None = None  # None: the source has no mask of this image
     group: str | None = None  # samples of one group (a video) stay in one split
     size_px: tuple[int, int] | None = None  # width, height that the annotation claims
     defects: tuple[str, ...] = ()  # what was repaired or looks wrong, in words
@@ -61,7 +77,7 @@ class Rejected:
 class Source:
     """An opened source: facts of the whole, and its records in a fixed order (sorted by path)."""
 
-    task: str  # classification or detection: what the labels are for
+    task: str  # classification, detection or segmentation: what the labels are for
     classes: Mapping[str, str]  # label -> name for people ("n01443537" -> "goldfish"), in the order of the source
     records: Callable[[], Iterator[Record | Rejected]]
     skeleton: tuple[str, ...] = ()  # joint names

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.data import transforms
 from stages.data.dataset import Dataset
 from stages.data.images import inspect
+from stages.data.index import MASK_COLUMNS
 
 IMAGE_COLUMNS = ("key", "shard", "offset", "size", "mode", "format", "orientation", "width", "height")
 
@@ -31,7 +34,7 @@ class Encoded:
 
 
 class Images(Protocol):
-    """Encoded images with, for a labelled set, a column of labels or objects."""
+    """Encoded images with, for a labelled set, columns of labels and objects, and masks."""
 
     def __len__(self) -> int: ...
 
@@ -39,13 +42,17 @@ class Images(Protocol):
 
     def value(self, column: str, index: int) -> Any: ...
 
+    def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
+        """Class numbers [H, W] of the upright image, VOID where nothing of `classes` is labelled; None without one."""
+        ...
+
 
 class StoredImages:
     """The images of one split of a dataset, in the order of their keys."""
 
     def __init__(self, dataset: Dataset, split: str, *columns: str) -> None:
         self.dataset = dataset
-        self.table = dataset.table(split, [*IMAGE_COLUMNS, *columns]).combine_chunks()
+        self.table = dataset.table(split, list(dict.fromkeys([*IMAGE_COLUMNS, *columns]))).combine_chunks()
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -58,6 +65,13 @@ class StoredImages:
     def value(self, column: str, index: int) -> Any:
         """One field of one sample."""
         return self.table.column(column)[index].as_py()
+
+    def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
+        """As the protocol says, by one read; needs the columns MASK_COLUMNS of the index."""
+        shard, offset, size, labels, _ = (self.value(name, index) for name in ("shard", *MASK_COLUMNS))
+        if offset is None:
+            return None
+        return transforms.decode_mask(self.dataset.read(shard, offset, size), labels, classes)
 
 
 class LooseImages:
@@ -84,4 +98,8 @@ class LooseImages:
 
     def value(self, column: str, index: int) -> Any:
         """Nothing is known of such an image."""
+        return None
+
+    def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
+        """There is none."""
         return None

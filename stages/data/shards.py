@@ -33,11 +33,19 @@ class Sample:
 
     row: index.Row
     data: bytes
+    mask: bytes | None = None  # the content of KEY.mask.png
 
     @cached_property
     def annotation(self) -> bytes:
         """The content of KEY.json."""
-        return index.canonical({"labels": self.row["labels"], "objects": self.row["objects"]})
+        names = {} if self.mask is None else {"mask_labels": self.row["mask_labels"]}
+        return index.canonical({"labels": self.row["labels"], "objects": self.row["objects"], **names})
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes of a tar file, at most."""
+        members = [self.data, self.annotation, *([] if self.mask is None else [self.mask])]
+        return sum(2 * BLOCK + len(member) for member in members)
 
 
 @dataclass
@@ -55,12 +63,12 @@ class ShardWriter:
 
     def add(self, sample: Sample) -> None:
         """Take a sample; a shard is staged each time that one is full."""
-        size = 4 * BLOCK + len(sample.data) + len(sample.annotation)
-        if self._waiting and (len(self._waiting) == self.max_samples or self._waiting_bytes + size > self.max_bytes):
+        is_over = self._waiting_bytes + sample.num_bytes > self.max_bytes
+        if self._waiting and (len(self._waiting) == self.max_samples or is_over):
             self.stage()
         sample.row["batch"] = self.batch
         self._waiting.append(sample)
-        self._waiting_bytes += size
+        self._waiting_bytes += sample.num_bytes
 
     def stage(self) -> None:
         """Write what was taken and is not staged yet, though its shard is not full."""
@@ -73,7 +81,7 @@ class ShardWriter:
         gone = set(keys)
         dataset = Dataset(self.folder)
         rows = pyarrow.parquet.read_table(self._index(shard), schema=index.SCHEMA).to_pylist()
-        kept = [Sample(r, dataset.read(shard, r["offset"], r["size"])) for r in rows if r["key"] not in gone]
+        kept = [_stored(dataset, row) for row in rows if row["key"] not in gone]
         self._rewritten[shard] = [self._stage(kept)] if kept else []
 
     def commit(self) -> tuple[int, int]:
@@ -110,12 +118,9 @@ class ShardWriter:
         with naming(self._tar(shard)), _temporary(self._tar(shard)).open("wb") as f:
             places = _write_tar(f, ordered)
             _to_disk(f)
-        rows = [
-            {**sample.row, "shard": shard, "offset": offset, "size": len(sample.data)}
-            for sample, offset in zip(ordered, places, strict=True)
-        ]
+        rows = [{**sample.row, "shard": shard, **place} for sample, place in zip(ordered, places, strict=True)]
         with naming(self._index(shard)), _temporary(self._index(shard)).open("wb") as f:
-            pyarrow.parquet.write_table(pa.Table.from_pylist(rows, index.SCHEMA), f, compression="zstd")
+            pyarrow.parquet.write_table(pa.Table.from_pylist(rows, index.schema_of(rows)), f, compression="zstd")
             _to_disk(f)
         return shard
 
@@ -160,16 +165,27 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[int]:
-    """A tar of KEY.SUFFIX and KEY.json for each sample; the offsets of the images' bytes."""
+def _write_tar(f: BinaryIO, samples: Iterable[Sample]) -> list[index.Row]:
+    """A tar of KEY.SUFFIX, KEY.json and perhaps KEY.mask.png for each sample; the columns that say where they lie."""
     places = []
     for sample in samples:
-        image = f"{sample.row['key']}.{SUFFIXES[sample.row['format']]}"
-        places.append(f.tell() + BLOCK)
-        _write_member(f, image, sample.data)
-        _write_member(f, f"{sample.row['key']}.json", sample.annotation)
+        key = sample.row["key"]
+        place = {"offset": f.tell() + BLOCK, "size": len(sample.data)}
+        _write_member(f, f"{key}.{SUFFIXES[sample.row['format']]}", sample.data)
+        _write_member(f, f"{key}.json", sample.annotation)
+        if sample.mask is not None:
+            place |= {"mask_offset": f.tell() + BLOCK, "mask_size": len(sample.mask)}
+            _write_member(f, f"{key}.mask.png", sample.mask)
+        places.append(place)
     f.write(bytes(2 * BLOCK))
     return places
+
+
+def _stored(dataset: Dataset, row: index.Row) -> Sample:
+    """A sample as a dataset holds it."""
+    data = dataset.read(row["shard"], row["offset"], row["size"])
+    offset = row["mask_offset"]
+    return Sample(row, data, None if offset is None else dataset.read(row["shard"], offset, row["mask_size"]))
 
 
 def _write_member(f: BinaryIO, name: str, data: bytes) -> None:

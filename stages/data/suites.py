@@ -40,6 +40,7 @@ SHOWN = {
     "held_out": ("key", "source", "split", "leaked_from", "looks_like", "differing_bits"),
     "labels": ("key", "source", "split", "label"),
     "boxes": ("key", "source", "split", "label", "x1", "y1", "x2", "y2", "image_width", "image_height"),
+    "segments": ("key", "source", "split", "label", "pixels"),
     "classes": ("class", *SPLITS),
     "drift": ("quantity", "distance", "p_value", "num_newest", "num_rest"),
 }
@@ -50,6 +51,7 @@ FIRST = {
     "held_out": "{split} {source}, like train {value}",
     "labels": "{split} {source} ({value!r})",
     "boxes": "{split} {source} {label} ({x1}, {y1}, {x2}, {y2}) in {image_width}x{image_height}",
+    "segments": "{split} {source} ({value!r})",
     "classes": "{class} ({train} in train)",
     "drift": "{quantity} (distance {distance:.2f}, p {p_value:.1g})",
 }
@@ -60,6 +62,7 @@ NOTHING_THERE = {
     "held_out": "no val or test samples",
     "labels": "no labels",
     "boxes": "no boxes",
+    "segments": "no labelled pixels",
     "classes": "no classes",
     "drift": "one batch only",
 }
@@ -222,6 +225,30 @@ def _positive_side(side: str) -> Rule:
     )
 
 
+def _mask_rules(p: ValidationParams, where: str, classes: Sequence[str]) -> list[Rule]:
+    return [
+        Rule(
+            table="samples",
+            name="masked",
+            severity="critical",
+            words="each image has a mask",
+            condition=Condition("ExpectColumnValuesToNotBeNull", {"column": "unlabelled"}),
+            fault="{num} of {total} images have no mask",
+            remedy="annotate or remove them, and ingest again",
+        ),
+        _known_labels("segments", classes),
+        Rule(
+            table="samples",
+            name="labelled pixels",
+            severity="warning",
+            words=f"at most {100 * p.max_unlabelled:g} % of an image are not labelled{_but_for(p.max_defects)}",
+            condition=_between("unlabelled", most=p.max_unlabelled, tolerated=p.max_defects),
+            fault=f"{{num}} of {{total}} masks leave over {100 * p.max_unlabelled:g} % of their image open",
+            remedy=f"name the values that they lack, or raise {where}.max_unlabelled from {p.max_unlabelled:g}",
+        ),
+    ]
+
+
 def _known_labels(table: str, classes: Sequence[str]) -> Rule:
     return Rule(
         table=table,
@@ -342,4 +369,5 @@ def _but_for(tolerated: float) -> str:
 SUITES: dict[str, Callable[[ValidationParams, str, Sequence[str]], list[Rule]]] = {
     "classification": _label_rules,
     "detection": _box_rules,
+    "segmentation": _mask_rules,
 }

@@ -1,15 +1,18 @@
 """Decoded images into training tensors: every random choice is a function of (seed, epoch, sample)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 from torchvision.transforms.v2 import functional as tv
 
 from stages.data.images import decode_rgb
+from stages.data.records import VOID
 from stages.params.augmentation import ClassificationAugmentation, DetectionAugmentation
 
 
@@ -23,6 +26,15 @@ def decode(data: bytes, mode: str, image_format: str, orientation: int) -> Tenso
     if image_format == "JPEG" and mode in ("RGB", "L") and orientation == 1:
         return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
     return torch.from_numpy(decode_rgb(data)).permute(2, 0, 1)
+
+
+def decode_mask(data: bytes, labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.uint8]:
+    """A stored mask as class numbers uint8 [H, W]; `labels` name its values. VOID: not labelled, or of no class."""
+    places = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)[0]
+    number = {name: i for i, name in enumerate(classes)}
+    numbers = np.full(256, VOID, np.uint8)
+    numbers[: len(labels)] = [number.get(label, VOID) for label in labels]
+    return numbers[places.numpy()]
 
 
 def random_resized_crop(
@@ -92,6 +104,20 @@ class Placement:
         """Boxes [N, 4] on an unflipped canvas to pixels of the original image."""
         return (boxes_xyxy - np.array([self.left, self.top] * 2)) / self.scale
 
+    def window(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of an original of this size that the canvas shows."""
+        starts = (round(-self.top / self.scale), round(-self.left / self.scale))
+        rows, columns = (
+            slice(start, min(limit, start + max(1, round(length / self.scale))))
+            for limit, start, length in zip((height, width), starts, self.content_px, strict=True)
+        )
+        return rows, columns
+
+    def flipped(self, content: Tensor) -> Tensor:
+        """The part of the canvas that shows the image, [..., height, width], mirrored as the placement says."""
+        axes = [axis for axis, is_flipped in ((-1, self.is_flipped_x), (-2, self.is_flipped_y)) if is_flipped]
+        return content.flip(axes) if axes else content
+
 
 def fit(size_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> Placement:
     """The largest scale at which an image fits a canvas, placed at its top left."""
@@ -124,17 +150,20 @@ def augmented_fit(
 
 def place(image: Tensor, placement: Placement, canvas: Tensor) -> None:
     """Draw uint8 [3, H, W] onto a grey uint8 canvas [3, Hc, Wc] as the placement says."""
-    H, W = image.shape[1:]
+    rows, columns = placement.window(image.shape[1], image.shape[2])
     height, width = placement.content_px
-    top, left = round(-placement.top / placement.scale), round(-placement.left / placement.scale)
-    bottom, right = (
-        min(limit, start + max(1, round(length / placement.scale)))
-        for limit, start, length in ((H, top, height), (W, left, width))
-    )
-    content = tv.resize(image[:, top:bottom, left:right], [height, width], antialias=True)
-    axes = [axis for axis, flipped in ((-1, placement.is_flipped_x), (-2, placement.is_flipped_y)) if flipped]
+    content = tv.resize(image[:, rows, columns], [height, width], antialias=True)
     canvas.fill_(CANVAS_GREY)
-    canvas[:, :height, :width] = content.flip(axes) if axes else content
+    canvas[:, :height, :width] = placement.flipped(content)
+
+
+def place_mask(mask: Tensor, placement: Placement, canvas: Tensor) -> None:
+    """Draw class numbers uint8 [H, W] onto a canvas uint8 [Hc, Wc] as `place` does, each by its nearest pixel."""
+    window = placement.window(mask.shape[0], mask.shape[1])
+    content = tv.resize(mask[window][None], list(placement.content_px), tv.InterpolationMode.NEAREST_EXACT)[0]
+    height, width = placement.content_px
+    canvas.fill_(VOID)
+    canvas[:height, :width] = placement.flipped(content)
 
 
 CANVAS_GREY = 114  # near ImageNet's mean: padding is close to zero once normalised

@@ -24,3 +24,9 @@ class DetectionAugmentation(Section):
     brightness: Fraction = Field(0.0, description="largest relative change")
     contrast: Fraction = Field(0.0, description="largest relative change")
     scale: tuple[float, float] = Field((1.0, 1.0), description="random zoom: over 1 crops, under 1 shrinks")
+
+
+class SegmentationAugmentation(DetectionAugmentation):
+    """As detection's, with the wide zoom that DeepLab's authors use (Chen et al. 2017, section 4.1)."""
+
+    scale: tuple[float, float] = Field((0.5, 2.0), description="random zoom: over 1 crops, under 1 shrinks")

@@ -123,7 +123,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], column
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x = GAP_PX + place % columns * (width + GAP_PX)
         y = GAP_PX + place // columns * (height + GAP_PX)
-        draw.text((x, y + STRIP_PX // 2), _fitted(caption, width), INK, _font(), anchor="lm")
+        draw.text((x, y + STRIP_PX // 2), _fitted(caption, width), INK, tag_font(), anchor="lm")
         sheet.paste(image, (x + (width - image.width) // 2, y + STRIP_PX))
     return sheet
 
@@ -148,9 +148,9 @@ def _draw_line(
     middle, room = y + STRIP_PX // 2, width - 8
     if share is not None:
         draw.rectangle((x, y + 1, x + round((width - 1) * min(share, 1.0)), y + STRIP_PX - 2), fill=SHADE)
-        draw.text((x + width - 4, middle), f"{share:.2f}", ink, _font(), anchor="rm")
+        draw.text((x + width - 4, middle), f"{share:.2f}", ink, tag_font(), anchor="rm")
         room -= 36
-    draw.text((x + 4, middle), _fitted(text, room), ink, _font(), anchor="lm")
+    draw.text((x + 4, middle), _fitted(text, room), ink, tag_font(), anchor="lm")
 
 
 def _with_boxes(
@@ -178,13 +178,13 @@ def _inside(box: tuple[int, ...], image: Image.Image) -> tuple[int, int, int, in
 def _draw_tag(draw: ImageDraw.ImageDraw, image: Image.Image, box: tuple[int, ...], colour: Colour, text: str) -> None:
     """A text on its colour, above the box where there is room, never outside the image."""
     text = _fitted(text, TAG_PX)
-    width, height = round(draw.textlength(text, _font())) + 6, FONT_PX + 4
+    width, height = round(draw.textlength(text, tag_font())) + 6, FONT_PX + 4
     x1, y1, _, _ = _inside(box, image)
     x = max(0, min(x1, image.width - width))
     y = y1 - height if y1 >= height else min(y1, image.height - height)
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
     is_light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
-    draw.text((x + 3, y + height // 2), text, INK if is_light else PAPER, _font(), anchor="lm")
+    draw.text((x + 3, y + height // 2), text, INK if is_light else PAPER, tag_font(), anchor="lm")
 
 
 def _scaled(image: NDArray[np.uint8], long_side_px: int) -> Image.Image:
@@ -197,15 +197,16 @@ def _scaled(image: NDArray[np.uint8], long_side_px: int) -> Image.Image:
 
 def _fitted(text: str, width_px: int) -> str:
     """The text, cut where it would be wider."""
-    if _font().getlength(text) <= width_px:
+    if tag_font().getlength(text) <= width_px:
         return text
-    while text and _font().getlength(text + "…") > width_px:
+    while text and tag_font().getlength(text + "…") > width_px:
         text = text[:-1]
     return text.rstrip() + "…"
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont:
+def tag_font() -> ImageFont.FreeTypeFont:
+    """The font of all texts on pictures."""
     # matplotlib's own font: the same on every machine, with Greek and Cyrillic letters too.
     file = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(file, FONT_PX, layout_engine=ImageFont.Layout.BASIC)

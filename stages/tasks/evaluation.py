@@ -48,6 +48,10 @@ class Evaluation:
         """One test image, uint8 [H, W, 3]."""
         return self.images.image(self._places[key]).decode().permute(1, 2, 0).numpy()
 
+    def column(self, name: str) -> dict[str, Any]:
+        """Key -> what a column of the index says of the image."""
+        return {key: self.images.value(name, place) for key, place in self._places.items()}
+
     def worst_keys(self) -> list[str]:
         """Images that the fine-tuned model does worst on."""
         return self.metrics["after"].worst(self.settings.num_pictures // 2)

@@ -42,7 +42,7 @@ def test_row_fits_the_schema_and_comes_back():
     bare = row_of(record(path="c.jpg"), replace(FACTS, defects=("2 frames",)), "train")
     empty = row_of(record(path="d.jpg", boxes=()), FACTS, "train")
     place = {"shard": "s", "offset": 512, "size": 9, "batch": 1}
-    rows = pa.Table.from_pylist([{**r, **place} for r in (full, bare, empty)], index.SCHEMA).to_pylist()
+    rows = pa.Table.from_pylist([{**r, **place} for r in (full, bare, empty)], index.schema_of([])).to_pylist()
     assert rows[0] == {**full, **place}
     assert rows[0]["objects"][0] == {
         "label": "cat",

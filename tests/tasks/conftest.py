@@ -1,12 +1,13 @@
 """Every kind of task as small as it can be, and images with all that any of them asks for."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -39,9 +40,20 @@ class Drawn:
 
     def value(self, column: str, index: int) -> Any:
         name = CLASSES[index % 2]
+        if column.startswith("mask_"):
+            return {"mask_labels": [name], "mask_pixels": [32 * 32]}[column] if index != 2 else None
         if column == "labels":
             return [name]
         return [] if index == 2 else [{"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False}]
+
+    def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
+        """The square's class, and the other one around it; nothing is known of the image without object."""
+        if index == 2:
+            return None
+        numbers = np.full((64, 64), 1 - index % 2, np.uint8)
+        numbers[16:48, 16:48] = index % 2
+        numbers[:2] = 255
+        return numbers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection
+from stages.metrics import classification, detection, segmentation
 from stages.params.document import task_section
 from stages.tasks import task as tasks
 
@@ -38,6 +38,11 @@ def _(target: detection.Target, key: str) -> detection.Prediction:
     return detection.Prediction(key, target.boxes_xyxy, scores, target.labels)
 
 
+@perfect.register
+def _(target: segmentation.Target, key: str) -> segmentation.Prediction:
+    return segmentation.Prediction(key, target.classes, np.full(len(CLASSES), 0.9, np.float32))
+
+
 class Marked:
     """Six images, each with one label and up to three boxes; one has no object."""
 
@@ -56,7 +61,17 @@ class Marked:
             {"label": CLASSES[(index + i) % 3], "bbox_xyxy": list(map(float, box)), "is_crowd": False}
             for i, box in enumerate(corners)
         ]
-        return {"labels": [CLASSES[index % 3]], "objects": objects}[column]
+        numbers = self.mask(index, CLASSES)
+        there = [n for n in range(3) if (numbers == n).any()]
+        masks = {"mask_labels": [CLASSES[n] for n in there], "mask_pixels": [int((numbers == n).sum()) for n in there]}
+        return {"labels": [CLASSES[index % 3]], "objects": objects, **masks}[column]
+
+    def mask(self, index, classes):
+        """Stripes, of one class in some images, with a part that is not labelled."""
+        numbers = np.full((80, 100), index % 3, np.uint8)
+        numbers[20:50, 30:] = (index + index // 3) % 3
+        numbers[70:] = 255
+        return numbers
 
 
 def truth(entry):

@@ -1,4 +1,4 @@
-"""The split lists of a VOCdevkit: ImageSets/Main/{train,val,trainval,test}.txt, one image a line."""
+"""The split lists of a VOCdevkit: {train,val,trainval,test}.txt of ImageSets/Main or Segmentation, an image a line."""
 
 import posixpath
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ class SplitLists:
         return next((key for key in (name, posixpath.basename(name)) if key in self.splits), None)
 
 
-def read_split_lists(root: Path, paths: list[str]) -> list[SplitLists]:
+def read_split_lists(root: Path, paths: list[str], folder: str = _LISTS) -> list[SplitLists]:
     """The lists of every VOC folder below `root`, inner folders first."""
-    lists = [path for path in paths if posixpath.dirname(f"/{path}").endswith(f"/{_LISTS[:-1]}")]
-    bases = {path[: path.rindex(_LISTS)] for path in lists}
-    return [_read_lists(root, base, lists) for base in sorted(bases, key=lambda base: (-len(base), base))]
+    lists = [path for path in paths if posixpath.dirname(f"/{path}").endswith(f"/{folder[:-1]}")]
+    bases = {path[: path.rindex(folder)] for path in lists}
+    return [_read_lists(root, base, lists, folder) for base in sorted(bases, key=lambda base: (-len(base), base))]
 
 
-def _read_lists(root: Path, base: str, paths: list[str]) -> SplitLists:
+def _read_lists(root: Path, base: str, paths: list[str], folder: str) -> SplitLists:
     names = {
         split: _read_names(root / path)
         for split in (*_RISING, "trainval")
-        if (path := f"{base}{_LISTS}{split}.txt") in paths
+        if (path := f"{base}{folder}{split}.txt") in paths
     }
     trainval = names.pop("trainval", [])
     notes = []
     if not {"train", "val"} & set(names) and "test" in names:
         names["train"] = trainval
-        notes.append(f"{base}{_LISTS}trainval.txt is taken as train: there is no list that divides it")
+        notes.append(f"{base}{folder}trainval.txt is taken as train: there is no list that divides it")
     num_twice = sum(map(len, map(set, names.values()))) - len({name for listed in names.values() for name in listed})
     if num_twice:
-        notes.append(f"{num_twice} names are in two lists of {base}{_LISTS}: the held-out one counts")
+        notes.append(f"{num_twice} names are in two lists of {base}{folder}: the held-out one counts")
     return SplitLists(base, {name: split for split in _RISING for name in names.get(split, [])}, tuple(notes))
 
 

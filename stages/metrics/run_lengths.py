@@ -1,0 +1,25 @@
+"""Masks as COCO's compressed run lengths, the form in which answers and result files hold them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+RLE = dict[str, Any]  # size [height, width] and counts, a string
+
+
+def encode(mask: NDArray[np.bool_]) -> RLE:
+    """Run lengths of a mask [H, W]."""
+    coded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode()}
+
+
+def decode(rle: RLE) -> NDArray[np.bool_]:
+    """The mask [H, W] of run lengths."""
+    return coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode()}).astype(bool)
+
+
+def bbox_xywh(rle: RLE) -> list[float]:
+    """The smallest box around a mask, in pixels; zeros where it is empty."""
+    return [float(v) for v in coco_mask.toBbox({"size": rle["size"], "counts": rle["counts"].encode()})]
