@@ -87,6 +87,7 @@ def project(tmp_path, monkeypatch):
     torch.manual_seed(0)
     backbone = backbones.build("resnet18", stem="imagenet")
     facts = {"arch": "resnet18", "stem": "imagenet", "classes": list(CLASSES), "params": PARAMS.model_dump(mode="json")}
+    facts["trainable_percent"] = 100.0
     folder.write(tmp_path / "models" / "net", backbone, facts, [])
     model = tasks.build(PARAMS, tuple(CLASSES)).model(backbone)
     folder.write(tmp_path / "models" / "sorts", model, facts, [{"step": 1, "loss": 0.7, "lr": 0.1}])
