@@ -9,7 +9,7 @@ import torch
 
 from stages.data.loader import Loader, normalised
 from stages.models import backbones
-from stages.models.adaptation.adapt import adapt
+from stages.models.adaptation.adapt import adapt, restore
 from stages.params.adaptation import MODES
 from stages.params.document import task_kinds
 from stages.tasks.saliency import explain
@@ -40,7 +40,6 @@ def test_the_main_metric_is_among_the_curves(task: Any) -> None:
     assert task.main_metric in task.curve_metrics
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_loss_is_finite_and_gradients_reach_exactly_what_trains(
     task: Any, model: torch.nn.Module, batch: dict[str, Any], mode: str
 ) -> None:
@@ -57,6 +56,16 @@ def test_loss_is_finite_and_gradients_reach_exactly_what_trains(
         for name, weight in model.named_parameters():
             assert (weight.grad is not None) == weight.requires_grad, name
             assert weight.requires_grad or name not in beside, name
+
+
+def test_a_model_on_disk_is_rebuilt_from_its_mode(task: Any, model: torch.nn.Module, mode: str) -> None:
+    params = MODES[mode]()
+    adapt(model, params).merge()
+    with torch.device("meta"):  # shapes are enough
+        again = task.model(backbones.build("resnet18"))
+        restore(again, params)
+    shapes = [{name: tensor.shape for name, tensor in m.state_dict().items()} for m in (model, again)]
+    assert shapes[0] == shapes[1]
 
 
 def test_metric_is_independent_of_batches_and_merging(task: Any, model: torch.nn.Module, drawn: Any) -> None:

@@ -109,6 +109,7 @@ def test_a_report_is_whole_and_repeats(project):
     assert json.loads((target / "sorts.json").read_text()) == report
     assert report["num_images"] == 8 and report["main_metric"] == "top1" and "scratch" not in report
     assert report["before"]["top1"] == 1.0, "the linear probe tells two colours apart"
+    assert report["training"] == {"adaptation": {"mode": "full"}, "trainable_percent": 100.0}
     assert set(report["after"]["intervals"]["top1"]) == {"value", "low", "high"}
     low, high = (report["differences"]["after-before"]["top1"][end] for end in ("low", "high"))
     assert -1 <= low <= report["after"]["top1"] - 1.0 <= high <= 1 and len(report["findings"]) == 1
