@@ -57,7 +57,7 @@ def smallest(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each variant for a test of tasks; where it asks for a `mode`, too, all modes for the first variant of each kind."""
+    """Each variant for a test of tasks; where it asks for a `mode`, too, all of them for a kind's first variant."""
     if "mode" in metafunc.fixturenames:
         first = {entry["kind"]: name for name, entry in reversed(SMALLEST.items())}
         cases = [(name, mode) for name in SMALLEST for mode in (MODES if name in first.values() else ("last_k",))]
