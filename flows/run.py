@@ -14,7 +14,7 @@ from flows import champion, history
 from flows import graph as graphs
 from flows.project import UsageError
 from stages.params import document, edit
-from stages.tracking import records, registry, settled
+from stages.tracking import cost, records, registry, settled
 from stages.tracking.process import locked, only_told
 
 REPORTS = Path("reports/evaluate")
@@ -49,9 +49,10 @@ def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0
             outcomes = _work(graph, stale, params.cpu_threads, kills) if stale else []
             promoted = champion.promote_where_automatic(names)
             records.keep()
+    told = known or records.kept()
     ran = [outcome.stage for outcome in outcomes if outcome.state == "ran" and not outcome.stage.startswith("register")]
     return {
-        "tasks": [_row(name, known.aliases(name) if known else registry.aliases(name)) for name in names],
+        "tasks": [_row(name, known.aliases(name) if known else registry.aliases(name), told) for name in names],
         "ran": ran,
         "stale": stale,
         "promotion": promoted,
@@ -138,8 +139,8 @@ def _work(graph: graphs.Graph, stale: list[str], cpu_threads: int, kills: int) -
             runs.end_pipeline(parent, succeeded, {"stages": stale})
 
 
-def _row(task: str, aliases: Mapping[str, str]) -> dict[str, Any]:
-    """A task's line of the result table, from its report and its versions' aliases."""
+def _row(task: str, aliases: Mapping[str, str], known: records.Records | None = None) -> dict[str, Any]:
+    """A task's line of the result table, from its report, its versions' aliases and what is known of its training."""
     report_file = REPORTS / f"{task}.json"
     if not report_file.is_file():
         return {"task": task}
@@ -153,6 +154,7 @@ def _row(task: str, aliases: Mapping[str, str]) -> dict[str, Any]:
         **values,
         "aliases": dict(aliases),
         "findings": report["findings"],
+        "training": cost.in_words(report["training"], cost.known_metrics(known, registry.contents(task)[0])),
     }
 
 
@@ -190,8 +192,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         table.add_row(*(cell.replace(" [", "\n[").replace(", c", "\nc") for cell in _cells(row)))
     console.print(table)
     for row in result["tasks"]:
-        for finding in row.get("findings", []):
-            console.print(f"{row['task']}: {finding}", highlight=False)
+        for line in (*row.get("findings", []), *filter(None, [row.get("training")])):
+            console.print(f"{row['task']}: {line}", highlight=False)
     for line in result["promotion"]:
         console.print(line, highlight=False)
     if not result["stale"]:

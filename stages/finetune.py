@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.params import document
+from stages.params.adaptation import FullParams
+from stages.params.task import TaskParams
 from stages.tracking.process import stage_main
 
 if TYPE_CHECKING:
@@ -16,28 +18,32 @@ def finetune(key: str) -> None:
     """Write models/KEY from models/BACKBONE and data/DATASET, as tasks.KEY of params.yaml says."""
     from stages.models import folder
 
-    _train("finetune", key, Path("models") / key, lambda name: folder.read_backbone(Path("models") / name))
+    params = document.task_params(key)
+    _train("finetune", key, params, Path("models") / key, lambda name: folder.read_backbone(Path("models") / name))
 
 
 def control(key: str) -> None:
-    """Write models/KEY.control: the same model, data and steps as finetune, from random weights."""
+    """Write models/KEY.control: the same model, data and steps as finetune, from random weights, all of which train."""
     from stages.models import backbones, folder
 
-    output = Path("models") / f"{key}.control"
-    if not document.task_params(key).control:
+    output, params = Path("models") / f"{key}.control", document.task_params(key)
+    if not params.control:
         folder.write(output, None, {"skipped": f"tasks.{key}.control is false"}, [])
         return
-    _train("control", key, output, lambda name: backbones.from_params(document.backbone_params(name)))
+    # There is nothing to adapt in random weights: frozen, they would only make pretraining look good.
+    params = params.model_copy(update={"adaptation": FullParams()})
+    _train("control", key, params, output, lambda name: backbones.from_params(document.backbone_params(name)))
 
 
-def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], Backbone]") -> None:
+def _train(stage: str, key: str, params: TaskParams, output: Path, make_backbone: "Callable[[str], Backbone]") -> None:
     # torch comes after the thread limits, which OpenMP reads when it is loaded.
     from stages.data.dataset import Dataset
+    from stages.models.adaptation.adapt import adapt
     from stages.tasks import task as tasks
     from stages.tracking.runs import stage_run
     from stages.training import session
 
-    params, seed = document.task_params(key), document.seed()
+    seed = document.seed()
     dataset = Dataset(Path("data") / params.dataset)
     with stage_run(stage, key) as run:
         run.log_params({"seed": seed, "cpu_threads": document.cpu_threads(), **params.model_dump(mode="json")})
@@ -45,14 +51,17 @@ def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], B
         session.prepare_torch(seed, document.cpu_threads())
         task = tasks.build(params, dataset.classes)
         backbone = make_backbone(params.backbone)
+        backbone.set_drop_path(params.drop_path)
         model = task.model(backbone)
-        result = session.train(task, model, dataset, params.training, seed, run)
+        plan = adapt(model, params.adaptation)
+        result = session.train(task, model, dataset, params.training, seed, run, plan)
         facts = {
             "arch": backbone.arch,
             "stem": backbone.stem,
             "params": params.model_dump(mode="json"),
             "classes": list(dataset.classes),
             "titles": dict(dataset.titles),
+            "trainable_percent": plan.trainable_percent,
         }
         session.keep(output, model, task.main_metric, result, facts, run)
 

@@ -25,6 +25,7 @@ def pretrain(key: str) -> None:
         session.prepare_torch(seed, document.cpu_threads())
         objective = objectives.build(params, dataset.classes)
         backbone = backbones.from_params(params)
+        backbone.set_drop_path(params.drop_path)
         model = objective.model(backbone)
         if params.weights:
             print(load_weights(model, Path(params.weights)))

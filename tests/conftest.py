@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,41 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the datasets in ../shared/data, beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_classifier() -> Callable[[], Any]:
+    """Makes a classifier of five classes whose backbone has four stages, each a convolution and a batch norm.
+
+    Random, the same each time; a dropout in its last stage shows what is in eval mode.
+    """
+    import torch
+    from torch import nn
+
+    from stages.models.backbone import Backbone, Layout
+    from stages.models.classifier import Classifier
+
+    widths = (8, 12, 16, 24)
+
+    def make() -> Classifier:
+        torch.manual_seed(0)
+        net = nn.Module()
+        for i, (inputs, width) in enumerate(zip((3, *widths), widths, strict=False), start=1):
+            layers = nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+            net.add_module(f"layer{i}", nn.Sequential(*layers))
+        net.layer4.append(nn.Dropout(0.5))
+        net.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+        layout = Layout(
+            stages=tuple((f"layer{i}",) for i in range(1, 5)),
+            channels=widths,
+            strides=(2, 4, 8, 16),
+            num_features=widths[-1],
+            image_px_min=1,
+            head=lambda num_classes: nn.Linear(widths[-1], num_classes),
+        )
+        return Classifier(Backbone("small", net, layout), 5, dropout=0.5)
+
+    return make
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+NORMS = (BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
+
 
 @dataclass(frozen=True)
 class Auxiliary:
@@ -46,7 +49,7 @@ class Backbone(nn.Module):
         self.net = net
         self.layout = layout
         self._frozen: tuple[str, ...] = ()
-        self._norms_frozen = False
+        self._statistics_frozen = False
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -114,26 +117,50 @@ class Backbone(nn.Module):
             if hasattr(self.net, name):
                 delattr(self.net, name)
 
+    def set_drop_path(self, rate: float) -> None:
+        """Leave residual branches out at random while training (stochastic depth: Huang et al. 2016)."""
+        if rate:
+            raise ValueError(
+                f"drop_path {rate:g}: {self.arch} has no residual branches that can be left out; set it to 0"
+            )
+
+    def parameter_stages(self) -> dict[str, int]:
+        """Name of each parameter of `net` -> the stage that it belongs to, from 0.
+
+        Hidden layers after pooling belong to the last stage. What lies between the layers of the stages (a
+        transformer's position embedding, its last norm) belongs to the stage of the parameter before it.
+        """
+        starts = [(name, i) for i, names in enumerate(self.layout.stages) for name in names]
+        starts += [(name, len(self.layout.stages) - 1) for name in self.layout.hidden]
+        found: dict[str, int] = {}
+        present = 0
+        for name, _ in self.net.named_parameters():
+            present = next((i for start, i in starts if name == start or name.startswith(f"{start}.")), present)
+            found[name] = present
+        return found
+
     def freeze(self, stages: int | Literal["none", "backbone"]) -> None:
         """Keep the first stages, or the whole backbone, as they are: no gradients, no new statistics in training."""
         most = len(self.layout.stages)
-        if stages == "backbone":
-            self._frozen = ("",)
-        elif stages == "none":
-            self._frozen = ()
-        elif 0 <= stages <= most:
-            self._frozen = tuple(name for names in self.layout.stages[:stages] for name in names)
-        else:
-            raise ValueError(f"freeze: {stages} stages, but {self.arch} has {most}; give 0 to {most} or 'backbone'")
-        for name in self._frozen:
-            self.net.get_submodule(name).requires_grad_(False)
+        count = {"none": 0, "backbone": most}[stages] if isinstance(stages, str) else stages
+        if not 0 <= count <= most:
+            raise ValueError(f"freeze: {count} stages, but {self.arch} has {most}; give 0 to {most} or 'backbone'")
+        names = [name for names in self.layout.stages[:count] for name in names]
+        self._frozen = ("",) if count == most else tuple(names)
+        for name, stage in self.parameter_stages().items():
+            if stage < count:
+                self.net.get_parameter(name).requires_grad_(False)
         self.train(self.training)
 
     def freeze_batch_norm(self) -> None:
         """Keep every batch norm as it is, for batches too small to estimate statistics from."""
-        self._norms_frozen = True
-        for norm in self._batch_norms():
+        for norm in self.norms(BATCH_NORMS):
             norm.requires_grad_(False)
+        self.freeze_statistics()
+
+    def freeze_statistics(self) -> None:
+        """Keep the mean and variance of every batch norm; its weights may train."""
+        self._statistics_frozen = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -141,12 +168,13 @@ class Backbone(nn.Module):
         super().train(mode)
         for name in self._frozen:
             self.net.get_submodule(name).eval()
-        for norm in self._batch_norms() if self._norms_frozen else ():
+        for norm in self.norms(BATCH_NORMS) if self._statistics_frozen else ():
             norm.eval()
         return self
 
-    def _batch_norms(self) -> list[nn.Module]:
-        return [module for module in self.net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    def norms(self, kinds: type | tuple[type, ...] = NORMS) -> list[nn.Module]:
+        """The normalising layers of `net`, or those of some kinds."""
+        return [module for module in self.net.modules() if isinstance(module, kinds)]
 
     def _check_size(self, images: Tensor) -> None:
         side = min(images.shape[-2:])

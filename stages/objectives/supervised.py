@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.data.loader import Batch
+from stages.data.mixing import mixed
 from stages.data.samples import Images
 from stages.data.targets.classification import ClassificationSamples
 from stages.metrics.classification import ClassificationMetric, Prediction
@@ -35,7 +36,8 @@ class Objective:
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy, and that of each auxiliary head times its published weight (Szegedy et al. 2015)."""
         targets = torch.tensor(batch["target"], device=batch["images"].device)
-        logits = model(batch["images"])
+        images, targets = mixed(batch["images"], targets, len(self.classes), self.params.augmentation)
+        logits = model(images)
         losses = {"loss": self._cross_entropy(logits.main, targets)}
         for i, (weight, scores) in enumerate(logits.auxiliary, start=1):
             losses[f"loss_auxiliary{i}"] = weight * self._cross_entropy(scores, targets)

@@ -13,6 +13,13 @@ class ClassificationAugmentation(Section):
     flip_horizontal: Fraction = Field(0.5, description="probability")
     brightness: Fraction = Field(0.0, description="largest relative change")
     contrast: Fraction = Field(0.0, description="largest relative change")
+    random_erasing: Fraction = Field(0.0, description="probability of noise in a rectangle (Zhong et al. 2020)")
+    mixup_alpha: float = Field(
+        0.0, ge=0, le=100, description="a batch's images are blended by Beta(alpha, alpha) (Zhang et al. 2018); 0: off"
+    )
+    cutmix_alpha: float = Field(
+        0.0, ge=0, le=100, description="patches of Beta(alpha, alpha)'s area change places (Yun et al. 2019); 0: off"
+    )
     test_crop: float = Field(0.875, gt=0, le=1, description="central share of a test image's side that is seen")
 
 
@@ -23,6 +30,7 @@ class DetectionAugmentation(Section):
     flip_vertical: Fraction = Field(0.0, description="probability")
     brightness: Fraction = Field(0.0, description="largest relative change")
     contrast: Fraction = Field(0.0, description="largest relative change")
+    random_erasing: Fraction = Field(0.0, description="probability of noise in a rectangle (Zhong et al. 2020)")
     scale: tuple[float, float] = Field((1.0, 1.0), description="random zoom: over 1 crops, under 1 shrinks")
 
 

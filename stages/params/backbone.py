@@ -50,6 +50,7 @@ class BackboneParams(Section):
     weights: str | None = Field(None, description="safetensors or weights-only file to start from")
     image_px: int = Field(224, ge=32, le=2048, description="side of the square training image, pixels")
     dropout: Fraction = 0.0
+    drop_path: Fraction = Field(0.0, description="largest probability that a residual branch is left out")
     label_smoothing: Fraction = 0.0
     augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
     training: TrainingParams

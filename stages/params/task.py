@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from stages.params.adaptation import AdaptationParams, FullParams
 from stages.params.section import Fraction, Name, Section
 from stages.params.training import TrainingParams
 
@@ -22,6 +23,8 @@ class TaskParams(Section):
     backbone: Name
     control: bool = Field(False, description="also train from scratch, to see what pretraining is worth")
     dropout: Fraction = 0.0
+    drop_path: Fraction = Field(0.0, description="largest probability that a residual branch is left out")
     label_smoothing: Fraction = 0.0
+    adaptation: AdaptationParams = Field(default_factory=FullParams, description="what of the backbone trains, and how")
     training: TrainingParams
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams)

@@ -1,10 +1,17 @@
 """`training`: how the one loop trains, the same for pretraining and for every task."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from stages.params.section import Fraction, Section
+
+_MOVED = {
+    "freeze": "write `adaptation: head` (it was: backbone) or `adaptation: {mode: last_k, k: 4 - stages}` beside "
+    "`training` of a task, and nothing for none",
+    "freeze_norm": "write `adaptation: bn_frozen` beside `training` of a task, or `freeze_norm` in its mode last_k",
+}
 
 
 class OptimizerParams(Section):
@@ -48,13 +55,18 @@ class TrainingParams(Section):
     ema_decay: float | None = Field(None, gt=0, lt=1, description="moving average of the weights; null: off")
     precision: Literal["fp32", "bf16"] = "bf16"
     channels_last: bool = True
-    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1, le=4)] = Field(
-        "none", description="none, backbone, or the number of first backbone stages that stay as they are"
-    )
-    freeze_norm: bool = Field(False, description="batch norms of the backbone keep their statistics and weights")
     validate_every: int | None = Field(None, ge=1, description="steps between evaluations; null: only at the end")
     early_stopping: EarlyStoppingParams | None = None
     log_every: int = Field(10, ge=1, description="steps between two logged losses")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_freezing(cls, content: Any) -> Any:
+        """What older files say of freezing is told in today's words."""
+        moved = [key for key in _MOVED if isinstance(content, Mapping) and key in content]
+        if moved:
+            raise ValueError("\n".join(f"{key} is no key any more: {_MOVED[key]}" for key in moved))
+        return content
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingParams":

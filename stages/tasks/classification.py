@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.data.loader import Batch, Loader, normalised
+from stages.data.mixing import mixed
 from stages.data.samples import Images
 from stages.data.targets.classification import ClassificationSamples
 from stages.metrics.classification import ClassificationMetric, Prediction
@@ -45,9 +46,10 @@ class Task:
         return Classifier(backbone, len(self.classes), self.params.dropout, auxiliary=False)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy."""
+        """Cross-entropy, with the shares of the classes where images are mixed."""
         targets = torch.tensor(batch["target"], device=batch["images"].device)
-        logits = model(batch["images"]).main
+        images, targets = mixed(batch["images"], targets, len(self.classes), self.params.augmentation)
+        logits = model(images).main
         return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self.params.label_smoothing)}
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:

@@ -34,6 +34,7 @@ class Evaluation:
     histories: Mapping[str, list[dict[str, float]]]
     comparison: Mapping[str, Any]
     seed: int
+    training: Mapping[str, Any]  # how the fine-tuned model was trained
 
     @property
     def settings(self) -> EvaluationParams:
@@ -77,6 +78,7 @@ class Evaluation:
             "main_metric": self.task.main_metric,
             "resamples": self.settings.resamples,
             "confidence": self.settings.confidence,
+            "training": dict(self.training),
             **models,
             "differences": self.comparison["differences"],
             "findings": findings(self.comparison["differences"], self.task.main_metric, self.settings.confidence),
@@ -96,7 +98,13 @@ def evaluate(key: str, params: TaskParams, dataset: Dataset, seed: int) -> Evalu
     resampled = {name: metric.resampled() for name, metric in metrics.items()}
     settings = params.evaluation
     comparison = bootstrap.compare(resampled, settings.resamples, settings.confidence, seed)
-    return Evaluation(key, task, params, images, metrics, dict(_histories(key)), comparison, seed)
+    return Evaluation(key, task, params, images, metrics, dict(_histories(key)), comparison, seed, _training(key))
+
+
+def _training(key: str) -> dict[str, Any]:
+    """How a model was adapted; what it cost in time and memory is no function of the inputs, and is in MLflow."""
+    facts = folder.facts(MODELS / key)
+    return {"adaptation": facts["params"]["adaptation"], "trainable_percent": facts["trainable_percent"]}
 
 
 def measure(task: tasks.Task, model: nn.Module, images: Images) -> Any:

@@ -9,6 +9,7 @@ from torch import nn
 from stages.data.loader import Loader, Samples, normalised
 from stages.data.samples import LooseImages
 from stages.models import backbones, folder
+from stages.models.adaptation.adapt import restore
 from stages.models.weights import load_weights
 from stages.params.document import task_section
 from stages.tasks import task as tasks
@@ -19,8 +20,10 @@ class Trained:
 
     def __init__(self, path: Path) -> None:
         facts = folder.facts(path)
-        self.task = tasks.build(task_section(facts["params"]), facts["classes"])
+        params = task_section(facts["params"])
+        self.task = tasks.build(params, facts["classes"])
         self.model: nn.Module = self.task.model(backbones.build(facts["arch"], stem=facts["stem"]))
+        restore(self.model, params.adaptation)
         report = load_weights(self.model, path / folder.WEIGHTS)
         if report.missing or report.mismatched:
             raise ValueError(f"{path} does not fit its own model.json: {report.summary()}")

@@ -16,7 +16,7 @@ from stages.params import document
 from stages.params.task import TaskParams
 from stages.pictures import card as cards
 from stages.pictures.heat import overlay
-from stages.tracking import registry, store
+from stages.tracking import cost, registry, store
 
 FOLDER, FILE = "card", "card.html"
 REPORTS = Path("reports/evaluate")
@@ -55,7 +55,11 @@ def _card(name: str, version: Any, champion: str | None) -> cards.Card:
         classes=dataset.titles,
         input_px=_input_px(params),
         counts=dataset.splits,
-        lineage=[*_lineage(name, params, version), ("licence of the data", dataset.description.licence or "not given")],
+        lineage=[
+            *_lineage(name, params, version),
+            _training(name, version, report),
+            ("licence of the data", dataset.description.licence or "not given"),
+        ],
         report=report,
         champion=other,
         champion_note=note,
@@ -88,6 +92,10 @@ def _lineage(name: str, params: TaskParams, version: Any) -> list[tuple[str, str
         ("MLflow run", version.run_id),
         ("environment", f"{python}, {packages}; requirements.lock {hash_path(lock) if lock.is_file() else 'missing'}"),
     ]
+
+
+def _training(name: str, version: Any, report: Mapping[str, Any]) -> tuple[str, str]:
+    return "training", cost.in_words(report["training"], cost.asked_metrics(name, version.tags[registry.MODEL_HASH]))
 
 
 def _champion(name: str, version: Any, number: str | None) -> tuple[Mapping[str, Any] | None, str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.data.loader import Batch, Loader, normalised
+from stages.models.adaptation.plan import Plan
 from stages.params.training import TrainingParams
 from stages.training import optim
 from stages.training.checkpoint import Checkpoint
@@ -86,13 +87,15 @@ def fit(
     params: TrainingParams,
     checkpoint: Checkpoint,
     monitor: Monitor,
+    plan: Plan = Plan(),
 ) -> Result:
     """Train a model in place; it ends with its best weights (or their average), in eval mode.
 
     The result depends on seed, data and parameters alone: an interrupted training goes on from its checkpoint and
-    ends with the same bits. Raises FloatingPointError when a loss is not finite.
+    ends with the same bits. plan: how the model's backbone is adapted. Raises FloatingPointError when a loss is not
+    finite.
     """
-    training = _Training(objective, model, train, val, params, checkpoint, monitor)
+    training = _Training(objective, model, train, val, params, checkpoint, monitor, plan)
     training.resume()
     training.run()
     return training.finish()
@@ -110,12 +113,13 @@ class _Training:
         params: TrainingParams,
         checkpoint: Checkpoint,
         monitor: Monitor,
+        plan: Plan,
     ) -> None:
         self.objective, self.train, self.val = objective, train, val
-        self.params, self.checkpoint, self.monitor = params, checkpoint, monitor
+        self.params, self.checkpoint, self.monitor, self.plan = params, checkpoint, monitor, plan
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.model = model.to(device()).to(memory_format=layout)
-        self.optimizer = optim.build(model, params.optimizer)
+        self.optimizer = optim.build(model, params.optimizer, plan.lr_scale)
         self.average = WeightAverage(model, params.ema_decay) if params.ema_decay else None
         self.steps = num_steps(params, len(train.samples))
         self.step, self.num_worse = 0, 0
@@ -145,6 +149,7 @@ class _Training:
         """One optimizer step; returns the losses, averaged over the parts of the batch."""
         # Dropout and the sampling of proposals draw from torch's generator: a resumed run must draw the same.
         torch.manual_seed(self.train.seed * 1_000_003 + self.step)
+        self.plan.at(self.step, self.steps)
         self.model.train()
         ratio = optim.lr_ratio(self.step, self.steps, self.params.schedule)
         optim.set_lr(self.optimizer, ratio)

@@ -1,21 +1,25 @@
 """Optimizers and learning rates."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
+from stages.models.backbone import NORMS
 from stages.params.training import OptimizerParams, ScheduleParams
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
+def build(
+    model: nn.Module, params: OptimizerParams, lr_scale: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The optimizer over a model's trainable parameters; each group keeps its peak rate as `peak_lr`.
 
-def build(model: nn.Module, params: OptimizerParams) -> torch.optim.Optimizer:
-    """The optimizer over a model's trainable parameters; each group keeps its peak rate as `peak_lr`."""
+    lr_scale: name of a parameter -> factor of its learning rate.
+    """
     groups = [
         {"params": weights, "lr": lr, "peak_lr": lr, "weight_decay": decay}
-        for (lr, decay), weights in _groups(model, params).items()
+        for (lr, decay), weights in _groups(model, params, lr_scale).items()
     ]
     if params.name == "sgd":
         return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
@@ -23,14 +27,16 @@ def build(model: nn.Module, params: OptimizerParams) -> torch.optim.Optimizer:
     return kind(groups, lr=params.lr, betas=(0.9, params.beta2), fused=True)
 
 
-def _groups(model: nn.Module, params: OptimizerParams) -> dict[tuple[float, float], list[nn.Parameter]]:
+def _groups(
+    model: nn.Module, params: OptimizerParams, lr_scale: Callable[[str], float]
+) -> dict[tuple[float, float], list[nn.Parameter]]:
     """Parameters by (learning rate, weight decay): none on norms and biases (He et al. 2019, section 3.1)."""
     undecayed = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             is_free = id(weight) in undecayed or name.endswith("bias")
-            lr = params.lr * (params.backbone_lr_ratio if name.startswith("backbone.") else 1.0)
+            lr = params.lr * (params.backbone_lr_ratio if name.startswith("backbone.") else 1.0) * lr_scale(name)
             groups.setdefault((lr, 0.0 if is_free else params.weight_decay), []).append(weight)
     return groups
 

@@ -1,8 +1,9 @@
-"""A training as the stages start it: loaders from a dataset, freezing, progress, checkpoint."""
+"""A training as the stages start it: loaders from a dataset, progress, checkpoint."""
 
 import hashlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from stages.data.dataset import Dataset
 from stages.data.loader import Loader, Samples
 from stages.data.samples import Images, StoredImages
 from stages.models import folder
+from stages.models.adaptation.plan import Plan
 from stages.params.training import TrainingParams
 from stages.tracking.process import LOCAL_STATE
 from stages.tracking.runs import StageRun
 from stages.training import loop
 from stages.training.checkpoint import Checkpoint
 from stages.training.progress import Progress
+from stages.training.throughput import peak_memory_mib
 
 
 class Trainable(loop.Objective, Protocol):
@@ -38,13 +41,19 @@ def prepare_torch(seed: int, cpu_threads: int) -> None:
 
 
 def train(
-    trainable: Trainable, model: nn.Module, dataset: Dataset, params: TrainingParams, seed: int, run: StageRun
+    trainable: Trainable,
+    model: nn.Module,
+    dataset: Dataset,
+    params: TrainingParams,
+    seed: int,
+    run: StageRun,
+    plan: Plan = Plan(),
 ) -> loop.Result:
-    """Train a model (with a `.backbone`) on the train split; it ends with the weights that validation found best."""
-    backbone: Any = model.backbone
-    backbone.freeze(params.freeze)
-    if params.freeze_norm:
-        backbone.freeze_batch_norm()
+    """Train a model (with a `.backbone`) on the train split; it ends with the weights that validation found best.
+
+    plan: how its backbone is adapted. What that cost goes to MLflow, and not into the result.
+    """
+    began_s = time.monotonic()
     checkpoint = Checkpoint(LOCAL_STATE / "checkpoints" / _identity(run, params, seed))
     progress = Progress(run)
     with progress:
@@ -56,7 +65,17 @@ def train(
             params,
             checkpoint,
             progress,
+            plan,
         )
+    plan.merge()
+    run.log_metrics(
+        {
+            "trainable_percent": plan.trainable_percent,
+            "training_s": time.monotonic() - began_s,
+            "peak_memory_mib": peak_memory_mib(),
+        },
+        int(result.history[-1]["step"]),
+    )
     checkpoint.remove()
     return result
 

@@ -55,7 +55,7 @@ class Throughput:
         rates = {
             "images_per_s": self.images / seconds,
             "data_wait_share": (self.loader.waited_s - self.waited_before_s) / seconds,
-            "peak_memory_mib": _peak_memory_mib(),
+            "peak_memory_mib": peak_memory_mib(),
         }
         peak = _peak_flops()
         if peak:
@@ -63,7 +63,8 @@ class Throughput:
         return rates
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
+    """Most memory so far: of the process, or where there is a GPU of what torch has there."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB

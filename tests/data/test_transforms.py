@@ -171,3 +171,50 @@ def test_what_the_image_leaves_free_is_grey():
     canvas = torch.zeros(3, 32, 64, dtype=torch.uint8)
     transforms.place(torch.zeros(3, 20, 20, dtype=torch.uint8), transforms.fit((20, 20), (32, 64)), canvas)
     assert canvas[:, :, :32].max() == 0 and canvas[:, :, 32:].unique().tolist() == [transforms.CANVAS_GREY]
+
+
+GREY = torch.full((3, 40, 60), 114, dtype=torch.uint8)
+
+
+def rectangle(image):
+    """Top, bottom, left, right of what is no longer grey."""
+    rows, columns = (image != 114).any(0).nonzero(as_tuple=True)
+    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+
+
+def test_erasing_puts_noise_into_one_rectangle_of_the_papers_sizes():
+    for seed in range(200):
+        image = transforms.erased(GREY, 1.0, np.random.default_rng(seed))
+        top, bottom, left, right = rectangle(image)
+        height, width = bottom - top, right - left
+        assert 0.01 < height * width / 2400 < 0.45 and 0.25 < height / width < 4, (height, width)
+        inside = image[:, top:bottom, left:right]
+        assert (inside != 114).float().mean() > 0.95, "noise, not one colour"
+        if inside.numel() > 600:
+            assert 90 < inside.float().mean() < 165 and inside.float().std() > 50
+    assert bool((GREY == 114).all()), "the original stays"
+
+
+def test_erasing_is_as_likely_as_asked_and_repeats():
+    found = [transforms.erased(GREY, 0.25, np.random.default_rng(seed)) for seed in range(400)]
+    assert 70 < sum(not torch.equal(image, GREY) for image in found) < 130
+    again = [transforms.erased(GREY, 0.25, np.random.default_rng(seed)) for seed in range(400)]
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_without_erasing_nothing_is_drawn():
+    random = np.random.default_rng(3)
+    assert transforms.erased(GREY, 0.0, random) is GREY
+    assert random.random() == np.random.default_rng(3).random()
+
+
+def test_an_image_too_small_for_a_rectangle_stays():
+    image = torch.zeros(3, 1, 1, dtype=torch.uint8)
+    assert torch.equal(transforms.erased(image, 1.0, np.random.default_rng(0)), image)
+
+
+def test_a_training_crop_is_erased():
+    augmentation = ClassificationAugmentation(random_erasing=1.0, flip_horizontal=0.0)
+    plain = ClassificationAugmentation(flip_horizontal=0.0)
+    changed = (crop(augmentation) != crop(plain)).any(0)
+    assert 0.01 < changed.float().mean() < 0.45

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from stages.params import document
 from stages.params.backbone import ARCHITECTURES
 
+KIND = "kind: detection"
 ROOT = Path(__file__).parents[2]
 
 
@@ -92,7 +93,15 @@ def test_all_errors_at_once_with_their_paths(params_file):
         ("{epochs: 1.5}", "", "backbones.small-net.training", ["None"]),
         ("  pets: {}", "  pets: {}\n  7: {}", "datasets.7", ["string"]),
         ("batch_size: 4", "batch_size: 4\n      accumulate: 3", "tasks.cells.training", ["4", "multiple", "3"]),
-        ("steps: 10", "steps: 10\n      freeze: head", "tasks.cells.training.freeze", ["'none' or 'backbone'"]),
+        ("steps: 10", "steps: 10\n      freeze: 2", "tasks.cells.training", ["freeze is no key", "adaptation: "]),
+        (KIND, f"{KIND}\n    adaptation: loar", "tasks.cells.adaptation", ["'loar'", "bitfit, lora"]),
+        (KIND, f"{KIND}\n    adaptation: {{mode: lora, rank: 0}}", "tasks.cells.adaptation.rank", ["0"]),
+        (KIND, f"{KIND}\n    adaptation: {{mode: head, k: 2}}", "tasks.cells.adaptation.k", ["unknown"]),
+        (KIND, f"{KIND}\n    adaptation: {{mode: last_k, k: 5}}", "tasks.cells.adaptation.k", ["4", "5"]),
+        (KIND, f"{KIND}\n    adaptation: {{rank: 2}}", "tasks.cells.adaptation", ["None", "lora"]),
+        (KIND, f"{KIND}\n    adaptation: {{mode: gradual, thaw_at: [0.5, 0.2]}}",
+         "tasks.cells.adaptation.thaw_at", ["must not fall"]),
+        ("stem: \"small\"", "stem: small\n    adaptation: head", "backbones.small-net.adaptation", ["unknown key"]),
         ("steps: 10", "steps: 10\n      early_stopping: {}", "tasks.cells.training", ["needs validate_every"]),
         ("  pets: {}", "  pets:", "datasets.pets", ["None"]),
     ],

@@ -70,12 +70,7 @@ def test_every_default_lies_in_its_range(model):
             TypeAdapter(kind).validate_python(field.default)
 
 
-@pytest.mark.parametrize("freeze", ["none", "backbone", 1, 4])
-def test_freeze_takes_names_and_stages(freeze):
-    assert TrainingParams(steps=1, freeze=freeze).freeze == freeze
-
-
-@pytest.mark.parametrize("freeze", ["head", 0, 5])
-def test_freeze_refuses_other_parts(freeze):
-    with pytest.raises(ValueError, match="freeze"):
-        TrainingParams(steps=1, freeze=freeze)
+@pytest.mark.parametrize("key", ["freeze", "freeze_norm"])
+def test_keys_of_older_files_are_told_in_todays_words(key):
+    with pytest.raises(ValueError, match=f"{key} is no key any more: write `adaptation: "):
+        TrainingParams.model_validate({"steps": 1, key: "none"})

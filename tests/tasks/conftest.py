@@ -12,6 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.data.samples import Encoded
+from stages.params.adaptation import MODES
 from stages.params.document import task_kinds, task_section
 from stages.tasks import task as tasks
 
@@ -61,10 +62,20 @@ def drawn() -> Drawn:
     return Drawn()
 
 
-@pytest.fixture(params=SMALLEST)
+@pytest.fixture
 def smallest(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """The entry of params.yaml of each variant of each kind."""
     return SMALLEST[request.param]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each variant for a test of tasks; where it asks for a `mode`, too, all of them for a kind's first variant."""
+    if "mode" in metafunc.fixturenames:
+        first = {entry["kind"]: name for name, entry in reversed(SMALLEST.items())}
+        cases = [(name, mode) for name in SMALLEST for mode in (MODES if name in first.values() else ("last_k",))]
+        metafunc.parametrize(("smallest", "mode"), cases, indirect=["smallest"])
+    elif "smallest" in metafunc.fixturenames:
+        metafunc.parametrize("smallest", SMALLEST, indirect=True)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import torch
 
 from stages.data.loader import Loader, normalised
 from stages.models import backbones
+from stages.models.adaptation.adapt import adapt, restore
+from stages.params.adaptation import MODES
 from stages.params.document import task_kinds
 from stages.tasks.saliency import explain
 from stages.tasks.trained import predict
@@ -39,15 +41,31 @@ def test_the_main_metric_is_among_the_curves(task: Any) -> None:
 
 
 def test_loss_is_finite_and_gradients_reach_exactly_what_trains(
-    task: Any, model: torch.nn.Module, batch: dict[str, Any]
+    task: Any, model: torch.nn.Module, batch: dict[str, Any], mode: str
 ) -> None:
-    model.backbone.freeze(2)
-    model.train()
-    losses = task.loss(model, batch)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    sum(losses.values()).backward()
-    for name, weight in model.named_parameters():
-        assert (weight.grad is not None) == weight.requires_grad, name
+    beside = {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
+    plan = adapt(model, MODES[mode]())
+    # The first step of gradual unfreezing trains the head alone, the last one all.
+    for step in {0, 9} if mode == "gradual" else {0}:
+        plan.at(step, 10)
+        model.train()
+        model.zero_grad(set_to_none=True)
+        losses = task.loss(model, batch)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        sum(losses.values()).backward()
+        for name, weight in model.named_parameters():
+            assert (weight.grad is not None) == weight.requires_grad, name
+            assert weight.requires_grad or name not in beside, name
+
+
+def test_a_model_on_disk_is_rebuilt_from_its_mode(task: Any, model: torch.nn.Module, mode: str) -> None:
+    params = MODES[mode]()
+    adapt(model, params).merge()
+    with torch.device("meta"):  # shapes are enough
+        again = task.model(backbones.build("resnet18"))
+        restore(again, params)
+    shapes = [{name: tensor.shape for name, tensor in m.state_dict().items()} for m in (model, again)]
+    assert shapes[0] == shapes[1]
 
 
 def test_metric_is_independent_of_batches_and_merging(task: Any, model: torch.nn.Module, drawn: Any) -> None:

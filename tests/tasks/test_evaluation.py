@@ -87,6 +87,7 @@ def project(tmp_path, monkeypatch):
     torch.manual_seed(0)
     backbone = backbones.build("resnet18", stem="imagenet")
     facts = {"arch": "resnet18", "stem": "imagenet", "classes": list(CLASSES), "params": PARAMS.model_dump(mode="json")}
+    facts["trainable_percent"] = 100.0
     folder.write(tmp_path / "models" / "net", backbone, facts, [])
     model = tasks.build(PARAMS, tuple(CLASSES)).model(backbone)
     folder.write(tmp_path / "models" / "sorts", model, facts, [{"step": 1, "loss": 0.7, "lr": 0.1}])
@@ -108,6 +109,7 @@ def test_a_report_is_whole_and_repeats(project):
     assert json.loads((target / "sorts.json").read_text()) == report
     assert report["num_images"] == 8 and report["main_metric"] == "top1" and "scratch" not in report
     assert report["before"]["top1"] == 1.0, "the linear probe tells two colours apart"
+    assert report["training"] == {"adaptation": {"mode": "full"}, "trainable_percent": 100.0}
     assert set(report["after"]["intervals"]["top1"]) == {"value", "low", "high"}
     low, high = (report["differences"]["after-before"]["top1"][end] for end in ("low", "high"))
     assert -1 <= low <= report["after"]["top1"] - 1.0 <= high <= 1 and len(report["findings"]) == 1

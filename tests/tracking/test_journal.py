@@ -18,19 +18,6 @@ from stages.tracking import journal, registry, store
 NAME = "cells"
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying one none."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-        forget_the_store()
-        store.client()
-        forget_the_store()
-    return file
-
-
 @pytest.fixture
 def model(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A registered model with four versions in an MLflow database of its own."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.data.loader import Loader
+from stages.models.adaptation.plan import Plan
 from stages.params.training import TrainingParams
 from stages.training import loop
 from stages.training.checkpoint import Checkpoint
@@ -122,6 +123,7 @@ def tiny(tmp_path):
         seed=3,
         threads=2,
         val=True,
+        plan=Plan(),
         **changes,
     ):
         torch.manual_seed(init)
@@ -132,7 +134,7 @@ def tiny(tmp_path):
         loaders = train, Loader(Squares(9), made.batch_size, seed)
         result = loop.fit(
             objective or Objective(), model, loaders[0], loaders[1] if val else None, made,
-            Checkpoint(tmp_path / folder), monitor,
+            Checkpoint(tmp_path / folder), monitor, plan,
         )  # fmt: skip
         return result, model, monitor
 

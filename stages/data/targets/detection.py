@@ -46,6 +46,7 @@ class DetectionSamples:
             random = transforms.generator(self.augment_seed, epoch, encoded.key)
             placement = transforms.augmented_fit(size, canvas, self.augmentation, random)
             pixels = transforms.recolour(pixels, self.augmentation, random)
+            pixels = transforms.erased(pixels, self.augmentation.random_erasing, random)
         transforms.place(pixels, placement, image)
         target = self._objects(encoded, self.images.value("objects", index) or [])
         boxes = placement.to_canvas(target.boxes_xyxy)
