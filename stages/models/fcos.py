@@ -61,5 +61,5 @@ def _head(channels: int, num_classes: int, num_convs: int) -> FCOSHead:
     head.classification_head = FCOSClassificationHead(channels, 1, num_classes, num_convs, norm_layer=norm)
     head.regression_head = FCOSRegressionHead(channels, 1, num_convs, norm)
     # Distances pass a ReLU: from torchvision's 0, half of them would start without a gradient.
-    nn.init.ones_(head.regression_head.bbox_reg.bias)  # type: ignore[arg-type]
+    nn.init.ones_(head.regression_head.bbox_reg.bias)
     return head

@@ -101,7 +101,7 @@ class SSD(OneStageDetector):
         """Start from the share of background that the hardest negatives make."""
         prior = math.log(num_classes * self.negatives_per_positive)
         for conv in self.head.classification_head.module_list:
-            conv.bias.data.view(-1, num_classes + 1)[:, 0] = prior  # type: ignore[union-attr,operator]
+            conv.bias.data.view(-1, num_classes + 1)[:, 0] = prior
 
 
 def box_shapes(size: float, next_size: float, ratios: tuple[float, ...]) -> list[tuple[float, float]]:
