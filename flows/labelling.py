@@ -11,11 +11,13 @@ from flows.project import LOCAL_STATE
 from stages.tracking import requests
 
 FOLDER = LOCAL_STATE / "labelling"
-BATCH, TASK = "batch", "task.json"
+BATCH, TASK, GUESS = "batch", "task.json", "first-guess"
 
 
 def ask(name: str, inputs: Path, num: int) -> Path:
     """A folder with images and COCO of them, which ingest takes once a person has labelled it; previews lie beside it.
+
+    Of a segmenter there are index PNGs too, in GUESS: corrected and renamed to masks/, they are `--format mask-png`.
 
     A request that is there already stays as it is: somebody may be at work on it.
     """
@@ -34,7 +36,9 @@ def ask(name: str, inputs: Path, num: int) -> Path:
     for number, (unsure, file, answer) in enumerate(asked, 1):  # images of two folders may have one name
         image = Path(shutil.copyfile(file, batch / "images" / f"{number:03}-{file.name}"))
         answers[image] = _guess(answer) | {"uncertainty": round(unsure, 4)}
-    written = predict.Written(folder.absolute() / "previews", batch / TASK, requests.MIN_SCORE)
+    has_segments = any("segments" in answer for answer in answers.values())
+    guess = batch / GUESS if has_segments else None
+    written = predict.Written(folder.absolute() / "previews", batch / TASK, requests.MIN_SCORE, guess)
     with predict.exported(list(answers), written, predict.classes(name)) as export:
         for image, answer in answers.items():
             export(image, answer)
@@ -48,9 +52,14 @@ def newest(name: str) -> Path | None:
 
 
 def uncertainty(answer: Mapping[str, Any]) -> float:
-    """How little a model trusts its answer, 0 to 1: 1 - its best score; of boxes, the mean closeness to 0.5 of each."""
+    """How little a model trusts its answer, 0 to 1: 1 - its best score; of boxes, the mean closeness to 0.5 of each.
+
+    Of segments, 1 - the mean score of all pixels.
+    """
     if "label" in answer:
         return 1.0 - float(answer["score"])
+    if "segments" in answer:
+        return 1.0 - sum(float(segment["share"] * segment["score"]) for segment in answer["segments"])
     scores = [box["score"] for box in answer["boxes"] if box["score"] >= 0.1]
     return sum(1 - abs(2 * score - 1) for score in scores) / len(scores) if scores else 0.5
 

@@ -17,6 +17,7 @@ from flows.told import progress
 from stages.params import document
 from stages.tracking.process import child_of_this_process
 
+SHOWN_SHARE = 0.01  # of an image: smaller segments are not told in words
 SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -27,6 +28,10 @@ class Written:
     pictures: Path | None = None
     coco: Path | None = None
     min_score: float = 0.5
+    masks: Path | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.pictures or self.coco or self.masks)
 
 
 def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -39,9 +44,11 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
     _check(written)
     version = model_at(address)
     files = _files(inputs, written)
-    facts = registry.facts(version) if written.pictures or written.coco else {}
+    facts = registry.facts(version) if written else {}
     if written.coco and facts["params"]["kind"] == "classification":
         raise UsageError(f"--coco: {version.name} answers with labels, and COCO results hold boxes: use --json")
+    if written.masks and facts["params"]["kind"] != "segmentation":
+        raise UsageError(f"--masks: {version.name} gives no class to every pixel: use --json")
     with exported(files, written, facts.get("classes", [])) as export, progress(len(files)) as tell:
         places = [(file, 0, None) for file in files]
         lines = answers.answers_of(f"models:/{version.name}/{version.version}", places, tell)
@@ -65,8 +72,9 @@ def model_at(address: str) -> Any:
 def _check(written: Written) -> None:
     if written.coco and (written.coco.is_dir() or not written.coco.parent.is_dir()):
         raise UsageError(f"--coco {written.coco}: must be a file in a folder that exists")
-    if written.pictures and written.pictures.exists() and not written.pictures.is_dir():
-        raise UsageError(f"--out {written.pictures}: must be a folder")
+    for option, folder in (("--out", written.pictures), ("--masks", written.masks)):
+        if folder and folder.exists() and not folder.is_dir():
+            raise UsageError(f"{option} {folder}: must be a folder")
 
 
 def _files(inputs: Sequence[Path], written: Written) -> list[Path]:
@@ -102,12 +110,14 @@ def exported(
     files: Sequence[Path], written: Written, classes: Sequence[str]
 ) -> Iterator[Callable[[Path, Mapping[str, Any]], None]]:
     """What takes each file with its answer and has it drawn and noted, in a process of its own."""
-    if not (written.pictures or written.coco):
+    if not written:
         yield lambda file, answer: None
         return
     names, pictures = _names(files), _pictures(files, written.pictures)
+    masks = _pictures(files, written.masks, "--masks")
     settings = {"classes": classes, "min_score": written.min_score}
     settings |= {"coco": str(written.coco)} if written.coco else {}
+    settings |= {"masks": str(written.masks)} if written.masks else {}
     command = [sys.executable, "-m", "stages.export"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, preexec_fn=child_of_this_process()) as process:
         assert process.stdin
@@ -117,6 +127,7 @@ def exported(
             def export(file: Path, answer: Mapping[str, Any]) -> None:
                 row = {"file": str(file), "name": names[file], "answer": answer}
                 row |= {"picture": str(pictures[file])} if file in pictures else {}
+                row |= {"mask": str(masks[file])} if file in masks else {}
                 print(json.dumps(row), file=process.stdin, flush=True)
 
             yield export
@@ -139,7 +150,7 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
     return {file: absolute.relative_to(root).as_posix() for file, absolute in whole.items()}
 
 
-def _pictures(files: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
+def _pictures(files: Sequence[Path], folder: Path | None, option: str = "--out") -> dict[Path, Path]:
     """Where each file's picture goes; UsageError where it would replace an image."""
     if folder is None:
         return {}
@@ -151,7 +162,7 @@ def _pictures(files: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
     }
     for place in places.values():
         if place in places:
-            raise UsageError(f"--out {folder}: {place} is one of the images: choose another folder")
+            raise UsageError(f"{option} {folder}: {place} is one of the images: choose another folder")
     return places
 
 
@@ -182,5 +193,8 @@ def words(answer: Mapping[str, Any], min_score: float = 0.5) -> str:
     """An answer in one line."""
     if "label" in answer:
         return f"{answer['label']} {answer['score']:.2f}"
+    if "segments" in answer:
+        shown = [f"{s['label']} {s['share']:.0%}" for s in answer["segments"] if s["share"] >= SHOWN_SHARE]
+        return ", ".join(shown) or "nothing found"
     counts = Counter(box["label"] for box in answer.get("boxes", []) if box["score"] >= min_score)
     return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "nothing found"

@@ -43,7 +43,9 @@ def drift(name: str, inputs: Path | None, params: DriftParams) -> dict[str, Any]
     rows = _rows(dataset, "test", params.max_inputs)
     test = [(tars / f"{shard}.tar", offset, size) for shard, offset, size in rows]
     reference = _answers(version.uri, test)
-    shifts = shift.answer_shifts(reference, recent, document.task_params(name).kind != "classification")
+    kind = document.task_params(name).kind
+    counted = "segments" if kind == "segmentation" else "boxes"
+    shifts = shift.answer_shifts(reference, recent, kind != "classification", counted)
     if inputs:
         shifts["features"] = _feature_shift(name, files, dataset, params.max_inputs)
     adjusted = holm([found.p_value for found in shifts.values()])

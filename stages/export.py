@@ -1,7 +1,7 @@
 """Stage `export`: answers of a model, a JSON line each on stdin, as pictures and as a COCO file.
 
-The first line has `classes`, `min_score` and perhaps `coco`, the file to write; each further one has `file`, `name`,
-`answer` and perhaps `picture`, the file to write.
+The first line has `classes`, `min_score` and perhaps `coco`, the file to write, and `masks`, the folder of index PNGs;
+each further one has `file`, `name`, `answer` and perhaps `picture` and `mask`, files to write.
 """
 
 import json
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.images import decode_rgb
+from stages.metrics import run_lengths
 from stages.params.files import replacing, write_atomically
 from stages.tracking.full_disk import advised
 from stages.tracking.process import EXPECTED_ERRORS
@@ -26,26 +27,43 @@ SIDES_PX = (640, 1600)  # the long side of a picture: an image that is smaller o
 def export(lines: Iterator[str]) -> None:
     """Write what the lines ask for; ValueError or OSError name the file that can't be read or written."""
     settings = json.loads(next(lines))
+    if "masks" in settings:
+        _write(Path(settings["masks"]) / "classes.txt", "".join(f"{name}\n" for name in settings["classes"]).encode())
     with _opened_coco(settings.get("coco"), settings["classes"]) as coco:
         for row in map(json.loads, lines):
             image = _image(row["file"])
             if "picture" in row:
-                picture = draw(image, row["answer"], settings["classes"], settings["min_score"])
-                Path(row["picture"]).parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(Path(row["picture"]), picture)
+                _write(Path(row["picture"]), draw(image, row["answer"], settings["classes"], settings["min_score"]))
+            if "mask" in row:
+                _write(Path(row["mask"]), mask(row["answer"], settings["classes"]))
             if coco:
                 coco.add(row["name"], image.shape[1], image.shape[0], row["answer"])
 
 
 def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
-    """PNG of an image uint8 [H, W, 3] with the boxes of at least a score, or with its likeliest labels."""
-    from stages.pictures import predictions
+    """PNG of an image uint8 [H, W, 3] with the boxes of at least a score, with its likeliest labels or its segments."""
+    from stages.pictures import predictions, segments
 
     side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
+    if "segments" in answer:
+        classes_map = run_lengths.class_map(answer, classes)
+        return predictions.png(segments.draw_classes(image, classes_map, classes, side_px))
     if "boxes" not in answer:
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
     boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
     return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px))
+
+
+def mask(answer: Mapping[str, Any], classes: Sequence[str]) -> bytes:
+    """Index PNG of an answer of segments: the value of a pixel is the place of its class, 255 for none."""
+    from stages.pictures import segments
+
+    return segments.index_png(run_lengths.class_map(answer, classes))
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, data)
 
 
 class CocoFile:
@@ -61,13 +79,16 @@ class CocoFile:
         file.write(b'{"annotations": [')
 
     def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
-        """An image and its boxes, in its own pixels, or its likeliest label as an annotation without a box."""
+        """An image, and its boxes or segments in its own pixels, or its likeliest label without any."""
         image_id = len(self.images) + 1
         unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
-        for found in answer.get("boxes", [answer]):
+        for found in answer.get("boxes", answer.get("segments", [answer])):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
-            row = {**ids, **(_box(found["box_xyxy"]) if "box_xyxy" in found else {}), "score": found["score"]}
+            shape = (
+                _box(found["box_xyxy"]) if "box_xyxy" in found else _segment(found) if "segmentation" in found else {}
+            )
+            row = {**ids, **shape, "score": found["score"]}
             self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())
             self.num_annotations += 1
 
@@ -83,6 +104,13 @@ def _box(box_xyxy: Sequence[float]) -> dict[str, Any]:
     x1, y1, x2, y2 = np.asarray(box_xyxy, np.float32)
     bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
     return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+
+
+def _segment(found: Mapping[str, Any]) -> dict[str, Any]:
+    """COCO's keys of a segment in run lengths."""
+    rle = found["segmentation"]
+    area = int(run_lengths.decode(rle).sum())
+    return {"segmentation": rle, "bbox": run_lengths.bbox_xywh(rle), "area": area, "iscrowd": 0}
 
 
 @contextmanager

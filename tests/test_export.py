@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from stages import export
 from stages.data import formats
+from stages.metrics import run_lengths
 
 ROOT = Path(__file__).parents[1]
 BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
@@ -71,6 +72,30 @@ def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -
     source = formats.open_source("coco", tmp_path / "boxes")
     (record,) = source.records()
     assert (source.task, [box.xyxy for box in record.boxes]) == ("detection", [tuple(BOX["box_xyxy"])])
+
+
+def test_segments_become_run_lengths_index_pngs_and_pictures(tmp_path: Path) -> None:
+    classes = np.full((80, 120), 255, np.uint8)
+    classes[10:30, 20:50] = 1
+    segment = {
+        "label": "dust", "score": 0.75, "share": 600 / 9600, "segmentation": run_lengths.encode(classes == 1),
+    }  # fmt: skip
+    answer = {"height": 80, "width": 120, "segments": [segment]}
+    row = {
+        "file": photo(tmp_path / "a.jpg"),
+        "name": "a.jpg",
+        "answer": answer,
+        "picture": str(tmp_path / "drawn/a.png"),
+    }
+    row |= {"mask": str(tmp_path / "masks/deep/a.png")}
+    export.export(lines(row, coco=str(tmp_path / "found.json"), masks=str(tmp_path / "masks")))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "masks/deep/a.png")), classes)
+    assert (tmp_path / "masks/classes.txt").read_text() == "cell\ndust\n"
+    assert Image.open(tmp_path / "drawn/a.png").size == (640, 427 + 22)
+    coco = COCO(str(tmp_path / "found.json"))
+    (annotation,) = coco.loadAnns(coco.getAnnIds())
+    assert (annotation["bbox"], annotation["area"], annotation["score"]) == ([20, 10, 30, 20], 600, 0.75)
+    np.testing.assert_array_equal(coco.annToMask(annotation), classes == 1)
 
 
 def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -163,3 +163,19 @@ def test_data_that_are_not_there_are_named(project, run):
         stage.validate("plants")
     with pytest.raises(ValueError, match="no dataset 'cells'; there are: plants"):
         stage.validate("cells")
+
+
+def test_camvid_passes_and_its_pixels_are_counted(shared_data, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(
+        "datasets: {streets: {validation: {max_near_duplicates: 1.0, max_imbalance: 200}}}\n"
+    )
+    ingest(
+        tmp_path / "data" / "streets", formats.open_source("camvid", shared_data / "camvid"), progress=False, workers=1
+    )
+    stage.validate("streets")
+    report = json.loads(Path("reports/validate/streets.json").read_text())
+    assert (report["counts"]["critical"], report["counts"]["warnings"]) == (0, 0)
+    assert report["images"]["Sky"] == {"train": 40, "val": 14, "test": 13}
+    masks = (np.asarray(Image.open(file)) for file in sorted((shared_data / "camvid/trainannot").glob("*.png")))
+    assert report["pixels"]["Bicyclist"]["train"] == sum(int((mask == 10).sum()) for mask in masks) > 0

@@ -15,7 +15,10 @@ def predict(
     model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or quoted patterns (** is deep).")],
     out: Annotated[Path | None, typer.Option(help="Folder for pictures with the predictions drawn on them.")] = None,
-    coco: Annotated[Path | None, typer.Option(help="File for COCO results: images, boxes, scores.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="File for COCO results: images, boxes or segments, scores.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder for the class of every pixel, as index PNGs with a classes.txt.")
+    ] = None,
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Boxes below it are neither drawn nor counted in words.")
     ] = 0.5,
@@ -26,7 +29,9 @@ def predict(
     project.enter()
     from flows import predict as operation
 
-    written = operation.Written(here / out if out else None, here / coco if coco else None, min_score)
+    places = (here / place if place else None for place in (out, coco, masks))
+    pictures, results, index_pngs = places
+    written = operation.Written(pictures, results, min_score, index_pngs)
     answers = operation.predict(model, [here / path for path in inputs], written)
     operation.show(answers, as_json, here, min_score)
 

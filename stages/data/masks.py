@@ -1,6 +1,7 @@
 """Masks as they come: decoded to values, made upright with their image, and stored as small PNGs of labels by name."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from stages.data.records import VOID, Mask
 
 MAX_LABELS = VOID  # numbers that are left for labels
 LOSSY = ("JPEG", "WEBP", "JPEG2000")  # their values are not those that somebody drew
+SHOWN_VALUES = 5
 GREY_STEPS = {1: 255, 2: 85, 4: 17}  # bits of a PNG's grey value -> what Pillow makes of a 1
 
 
@@ -32,17 +34,18 @@ def store(data: bytes, mask: Mask, facts: ImageFacts, max_pixels: int = 178_956_
     turned with the image, as boxes are (index.row).
     """
     found, turned = _upright(values(data, max_pixels), facts)
-    numbers, inverse = np.unique(found, return_inverse=True)
+    numbers = np.unique(found)
+    which = np.searchsorted(numbers, found)
     names = [mask.names.get(int(number)) for number in numbers]
     labels = tuple(sorted({name for name in names if name is not None}))
     if len(labels) > MAX_LABELS:
         raise ValueError(f"{len(labels)} labels in one image; at most {MAX_LABELS} can be kept")
     places = np.array([labels.index(name) if name is not None else VOID for name in names], np.uint8)
-    stored = places[inverse].reshape(found.shape)
-    counts = np.bincount(stored.ravel(), minlength=256)[: len(labels)]
-    unknown = [int(n) for n, name in zip(numbers, names, strict=True) if name is None and int(n) not in mask.void]
-    defects = (*turned, *_unnamed(unknown, int(np.isin(found, unknown).sum())))
-    return StoredMask(encoded(stored), labels, tuple(counts.tolist()), defects)
+    stored = places[which]
+    pixels = np.bincount(stored.ravel(), minlength=256)[: len(labels)]
+    counts = zip(numbers.tolist(), names, np.bincount(which.ravel()).tolist(), strict=True)
+    unknown = {number: count for number, name, count in counts if name is None and number not in mask.void}
+    return StoredMask(encoded(stored), labels, tuple(pixels.tolist()), (*turned, *_unnamed(unknown)))
 
 
 def values(data: bytes, max_pixels: int = 178_956_970) -> NDArray[np.int64]:
@@ -88,9 +91,10 @@ def _upright(found: NDArray[np.int64], facts: ImageFacts) -> tuple[NDArray[np.in
     raise ValueError(f"has {width}x{height} pixels, its image {facts.width}x{facts.height}")
 
 
-def _unnamed(unknown: list[int], num_pixels: int) -> tuple[str, ...]:
-    """The defect of values that nobody named, in words."""
+def _unnamed(unknown: Mapping[int, int]) -> tuple[str, ...]:
+    """The defect of values (with their pixels) that nobody named, in words."""
     if not unknown:
         return ()
-    shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-    return (f"mask has {num_pixels} pixels of value {shown}, which has no name: ignored",)
+    more = len(unknown) - SHOWN_VALUES
+    shown = ", ".join(map(str, list(unknown)[:SHOWN_VALUES])) + (f" and {more} more" if more > 0 else "")
+    return (f"mask has {sum(unknown.values())} pixels of value {shown}, which has no name: ignored",)

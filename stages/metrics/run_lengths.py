@@ -1,5 +1,6 @@
 """Masks as COCO's compressed run lengths, the form in which answers and result files hold them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,3 +24,12 @@ def decode(rle: RLE) -> NDArray[np.bool_]:
 def bbox_xywh(rle: RLE) -> list[float]:
     """The smallest box around a mask, in pixels; zeros where it is empty."""
     return [float(v) for v in coco_mask.toBbox({"size": rle["size"], "counts": rle["counts"].encode()})]
+
+
+def class_map(answer: Mapping[str, Any], class_names: Sequence[str], nothing: int = 255) -> NDArray[np.uint8]:
+    """The class of each pixel [H, W] that an answer of segments gives; `nothing` for none of these classes."""
+    classes = np.full((answer["height"], answer["width"]), nothing, np.uint8)
+    for segment in answer["segments"]:
+        if segment["label"] in class_names:
+            classes[decode(segment["segmentation"])] = class_names.index(segment["label"])
+    return classes

@@ -123,6 +123,8 @@ def _calibration(card: Card) -> str:
     if "ece" in after:
         words = f"Expected calibration error {after['ece']:.3f}, negative log likelihood {after['nll']:.3f}."
         return _paragraph(words) + _picture(card, "reliability.png", "accuracy against confidence")
+    if "precision_recall" not in after:
+        return _paragraph("How often a pixel's score is right was not measured.")
     words = "Scores rank what is found; how often a score is right was not measured beyond precision at each recall:"
     return _paragraph(words) + _picture(card, "precision_recall.png", "precision against recall")
 

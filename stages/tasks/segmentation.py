@@ -117,14 +117,9 @@ class Task:
 
     def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
         """An answer of any version, whose classes may be others, as a prediction for ours."""
-        classes = np.full((answer["height"], answer["width"]), IGNORED, np.uint8)
-        scores = np.zeros(len(self.classes), np.float32)
-        for segment in answer["segments"]:
-            if segment["label"] in self.classes:
-                k = self.classes.index(segment["label"])
-                classes[run_lengths.decode(segment["segmentation"])] = k
-                scores[k] = segment["score"]
-        return Prediction(key, classes, scores)
+        scores = {segment["label"]: segment["score"] for segment in answer["segments"]}
+        ours = np.array([scores.get(name, 0.0) for name in self.classes], np.float32)
+        return Prediction(key, run_lengths.class_map(answer, self.classes, IGNORED), ours)
 
     def explained(self, model: nn.Module, batch: Batch) -> Explained:
         """The surest class that is not tiny: the mean of its scores over the pixels that it was given.

@@ -23,8 +23,10 @@ NUM_COMPONENTS = 8
 Said = tuple[Sequence[str], Sequence[float]]  # labels and scores of an image, the surest first
 
 
-def answer_shifts(reference: Sequence[Said], recent: Sequence[Said], has_boxes: bool) -> dict[str, Shift]:
-    """Shifts of the surest label of an image, of its score, and of the number of boxes an image.
+def answer_shifts(
+    reference: Sequence[Said], recent: Sequence[Said], has_boxes: bool, counted: str = "boxes"
+) -> dict[str, Shift]:
+    """Shifts of the surest label of an image, of its score, and of the number of boxes an image (or what is counted).
 
     Of several boxes only the surest counts: objects of one image are not independent of each other.
     """
@@ -36,7 +38,7 @@ def answer_shifts(reference: Sequence[Said], recent: Sequence[Said], has_boxes: 
     surest = np.array([max(scores, default=0.0) for _, scores in both], float)
     shifts = {"label": label_shift(numbers, len(names), is_recent), "score": number_shift(surest, is_recent)}
     if has_boxes:
-        shifts["boxes"] = number_shift(np.array([len(labels) for labels, _ in both], float), is_recent)
+        shifts[counted] = number_shift(np.array([len(labels) for labels, _ in both], float), is_recent)
     return shifts
 
 

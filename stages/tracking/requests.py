@@ -15,6 +15,7 @@ FOLDER = LOCAL_STATE / "requests"
 FILE = "requests.jsonl"
 MAX_BYTES, NUM_OLD = 16 << 20, 8
 MIN_SCORE, MAX_BOXES = 0.3, 100  # of the boxes that are logged
+MIN_SHARE = 0.01  # of the image that a segment has to fill to be logged
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,12 @@ def read(name: str, num_files: int = NUM_OLD + 1) -> Iterator[Request]:
 
 
 def said(answers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Labels and scores of answers: the likeliest of an image, or its boxes that are sure enough."""
+    """Labels and scores of answers: the likeliest of an image, or its boxes and segments that are sure enough."""
     labels: list[str] = []
     scores: list[float] = []
     for answer in answers:
-        found = [answer] if "label" in answer else answer.get("boxes", [])
+        segments = [segment for segment in answer.get("segments", []) if segment["share"] >= MIN_SHARE]
+        found = [answer] if "label" in answer else answer.get("boxes", segments)
         sure = [box for box in found if "label" in answer or box["score"] >= MIN_SCORE][:MAX_BOXES]
         labels += [box["label"] for box in sure]
         scores += [round(float(box["score"]), 4) for box in sure]

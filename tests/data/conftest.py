@@ -15,6 +15,11 @@ def box(label, *xyxy):
     return {"label": label, "bbox_xyxy": [float(v) for v in xyxy], **BOX}
 
 
+def masked(label, pixels=200_000):
+    """The columns of a mask with one label; an image has 307,200 pixels."""
+    return {"mask_offset": 0, "mask_size": 1, "mask_labels": [label], "mask_pixels": [pixels]}
+
+
 def rows(task, num=60, classes=("cat", "dog", "emu"), seed=0):
     """Sound samples: 640x480, every third in val and in test, all images far from each other."""
     rng = np.random.default_rng(seed)
@@ -32,10 +37,11 @@ def rows(task, num=60, classes=("cat", "dog", "emu"), seed=0):
                 "height": 480,
                 "split": ("train", "val", "test")[i % 3],
                 "labels": [label] if task == "classification" else [],
-                "objects": None if task == "classification" else [box(label, x, y, x + width, y + height)],
+                "objects": [box(label, x, y, x + width, y + height)] if task == "detection" else None,
                 "source": f"images/{i:04d}.jpg",
                 "batch": 1,
                 "defects": [],
+                **(masked(label) if task == "segmentation" else {}),
             }
         )
     return made

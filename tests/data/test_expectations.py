@@ -34,7 +34,7 @@ def failing(checks):
     return {check.name: check for check in checks if check.status == "failed"}
 
 
-@pytest.mark.parametrize("task", ["classification", "detection"])
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
 def test_sound_data_pass(judge, sample_rows, task):
     checks = judge(sample_rows(task), task)
     assert counted(checks) == {"passed": len(checks) - 1, "critical": 0, "warnings": 0, "skipped": 1}
@@ -195,6 +195,25 @@ LEFT = [
         "1 of 60 boxes reach outside their image, first: test images/0014.jpg cat (-1",
     )
 ]
+SEGMENTATION = [
+    (
+        set_row(13, mask_labels=None, mask_pixels=None),
+        "masked",
+        "1 of 60 images have no mask, first: val images/0013.jpg (unlabelled ",
+    ),
+    (
+        set_row(12, mask_labels=["cow"], mask_pixels=[200_000]),
+        "known labels",
+        "1 of 59 labels are not in dataset.yaml, first: train images/0012.jpg ('cow')",
+    ),
+]
+MASK_WARNINGS = [
+    (
+        lambda rows, box: [row.update(mask_pixels=[20_000]) for row in rows[:9]],
+        "labelled pixels",
+        "9 of 60 masks leave over 50 % of their image open, first: train images/0000.jpg (unlabelled 0.93",
+    )
+]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +224,8 @@ LEFT = [
         ("classification", SECOND, "critical"),
         ("detection", DETECTION, "critical"),
         ("detection", LEFT, "critical"),
+        ("segmentation", SEGMENTATION, "critical"),
+        ("segmentation", MASK_WARNINGS, "warning"),
     ],
 )
 def test_faults_are_found_each_by_its_own_check(judge, sample_rows, sample_box, task, faults, severity):

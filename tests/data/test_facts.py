@@ -82,8 +82,8 @@ def test_classes_count_what_the_task_is_about(derive, sample_rows, sample_box):
 
 def test_one_batch_has_no_drift_and_no_rows_no_tables(derive, sample_rows):
     assert derive(sample_rows("detection"))["drift"].empty
-    for task in ("classification", "detection"):
-        assert all(table.empty for name, table in derive([], task).items() if name != "classes")
+    for task in ("classification", "detection", "segmentation"):
+        assert all(table.empty for name, table in derive([], task).items() if name not in ("classes", "pixels"))
 
 
 def crowded(sample_rows, sample_box, seed, newest_labels):
@@ -121,3 +121,34 @@ def test_rows_in_another_order_give_the_same_tables(derive, sample_rows):
     rows = sample_rows("detection")
     for one, other in zip(derive(rows).values(), derive(rows[::-1]).values(), strict=True):
         assert one.equals(other)
+
+
+def test_masks_are_told_by_label_pixels_and_what_they_leave_open(derive, sample_rows):
+    rows = sample_rows("segmentation", 6)  # 0, 3: train; 1, 4: val; 2, 5: test; 0 to 2 cats, 3 to 5 dogs
+    rows[0] |= {"mask_labels": ["cat", "dog"], "mask_pixels": [307_200 // 4, 307_200 // 2]}
+    rows[1] |= {"mask_labels": [], "mask_pixels": []}
+    rows[2] |= {"mask_labels": None, "mask_pixels": None}
+    tables = derive(rows, "segmentation")
+    unlabelled = tables["samples"]["unlabelled"].tolist()
+    assert (
+        unlabelled[:2] == [0.25, 1.0] and math.isnan(unlabelled[2]) and unlabelled[3] == pytest.approx(0.349, abs=1e-3)
+    )
+    segments = tables["segments"]
+    assert segments["source"].tolist()[:2] == ["images/0000.jpg"] * 2
+    assert segments["label"].tolist() == ["cat", "dog", "dog", "dog", "dog"]
+    classes, pixels = (tables[name].set_index("class") for name in ("classes", "pixels"))
+    assert classes.loc["dog", ["train", "val", "test"]].tolist() == [2, 1, 1]
+    assert pixels.loc["cat", ["train", "val", "test"]].tolist() == [76_800, 0, 0]
+    assert classes.loc["cat", "rarity"] == (153_600 + 200_000) / 76_800 and math.isnan(classes.loc["emu", "rarity"])
+
+
+def test_pixels_that_change_class_are_a_drift(derive, sample_rows):
+    rows = sample_rows("segmentation", 400)
+    for i, row in enumerate(rows):
+        row["batch"] = 1 + (i >= 200)
+        row |= {"mask_labels": ["cat", "dog"], "mask_pixels": [100, 900] if i < 200 else [500, 500]}
+    drift = derive(rows, "segmentation")["drift"].set_index("quantity")
+    assert drift.loc["label of a pixel", "significant_distance"] == pytest.approx(0.4, abs=0.12)
+    assert drift.loc["unlabelled share", "distance"] == 0
+    same = [row | {"mask_pixels": [100, 900]} for row in rows]
+    assert derive(same, "segmentation")["drift"]["significant_distance"].max() == 0

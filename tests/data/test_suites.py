@@ -35,5 +35,5 @@ def test_remedies_name_the_parameter_by_its_path():
 
 
 def test_another_task_is_told_which_there_are():
-    with pytest.raises(ValueError, match="'panoptic'; there are: classification, detection"):
+    with pytest.raises(ValueError, match="'panoptic'; there are: classification, detection, segmentation"):
         suites.rules_for("panoptic", "pets", [], ValidationParams())

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from flows import labelling
+from flows import labelling, predict
+from stages.data import formats
+from stages.metrics import run_lengths
 
 SCORES = {"a/1.png": 0.9, "b/1.png": 0.4, "b/2.png": 0.6}
 
@@ -62,3 +65,22 @@ def test_how_unsure_an_answer_is() -> None:
     assert labelling.uncertainty({"label": "dust", "score": 0.75}) == 0.25
     assert labelling.uncertainty({"boxes": [{"score": 0.5}, {"score": 1.0}, {"score": 0.05}]}) == 0.5
     assert labelling.uncertainty({"boxes": []}) == 0.5
+
+
+def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    Image.new("RGB", (30, 20)).save(tmp_path / "1.png")
+    whole = run_lengths.encode(np.ones((20, 30), bool))
+    segment = {"label": "road", "score": 0.75, "share": 1.0, "segmentation": whole}
+    answer = {"height": 20, "width": 30, "segments": [segment]}
+    monkeypatch.setattr(labelling.predict, "predict", lambda *_: iter([(tmp_path / "1.png", answer)]))
+    monkeypatch.setattr(labelling.predict, "classes", lambda address: ["sky", "road"])
+    batch = labelling.ask("streets", tmp_path, 5)
+    assert json.loads((batch / "task.json").read_text())["images"][0]["uncertainty"] == 0.25
+    (batch / "first-guess").rename(batch / "masks")  # as a person does who has corrected them
+    source = formats.open_source("mask-png", batch)
+    (record,) = source.records()
+    assert list(source.classes) == ["sky", "road"] and record.path == "images/001-1.png"
+    assert (np.asarray(Image.open(record.mask.image.file)) == 1).all()
+    assert predict.words(answer) == "road 100%"

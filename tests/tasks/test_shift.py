@@ -37,6 +37,7 @@ def test_images_without_boxes_count() -> None:
     some, none = [(("cat", "dog"), (0.9, 0.8))] * 100, [((), ())] * 100
     found = answer_shifts(some, none, has_boxes=True)
     assert set(found) == {"label", "score", "boxes"}
+    assert set(answer_shifts(some, none, True, "segments")) == {"label", "score", "segments"}
     assert all(shift.distance == 1.0 and shift.p_value < 1e-10 for shift in found.values())
 
 

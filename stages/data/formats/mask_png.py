@@ -20,8 +20,9 @@ _LOOKED_FOR = "images/ with masks/, annotations/ or labels/ of PNGs"
 def read(root: Path, images: Path | None = None) -> Source:
     """Every image with the mask of its name, from `images` where given; folders named train, val or test are splits.
 
-    Names of values come from classes.txt, labels.txt, class_dict.csv, label_colors.txt or `classes` of a config.yaml;
-    without one, values are their own names, but for 255. ValueError when there is no mask, no image or no name.
+    Names of values come from classes.txt, labels.txt, class_dict.csv, label_colors.txt or `classes` of a config.yaml,
+    at the top, beside the folder of masks or in it; without one, values are their own names, but for 255. ValueError
+    when there is no mask, no image or no name.
     """
     files = Catalogue(root)
     folder = next((name for name in _MASKS if any(_place(path, (name,)) for path in files.images)), None)
@@ -32,8 +33,9 @@ def read(root: Path, images: Path | None = None) -> Source:
     candidates = [path for path in pictures.images if images or (_place(path, _IMAGES) and not _place(path, (folder,)))]
     if not candidates:
         raise ValueError(f"no image in {pictures.root}: looked for {_LOOKED_FOR}, or name the folder of the images")
-    beside = "/".join(masks[0].split("/")[: _place(masks[0], (folder,)) - 1])
-    names, notes = find_names(root) or find_names(root / beside), []
+    parts = masks[0].split("/")[: _place(masks[0], (folder,))]
+    places = [root, root.joinpath(*parts[:-1]), root.joinpath(*parts)]
+    names, notes = next((found for place in places if (found := find_names(place))), None), []
     if names is None:
         names = _own_names(root, masks)
         notes.append(f"no classes.txt: the {len(names)} values are their own names")
