@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data import masks
 from stages.data.images import decode_rgb
 from stages.params.files import replacing, write_atomically
 from stages.tracking.full_disk import advised
@@ -38,14 +39,15 @@ def export(lines: Iterator[str]) -> None:
 
 
 def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
-    """PNG of an image uint8 [H, W, 3] with the boxes of at least a score, or with its likeliest labels."""
+    """PNG of an image uint8 [H, W, 3] with the boxes and masks of at least a score, or with its likeliest labels."""
     from stages.pictures import predictions
 
     side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
     if "boxes" not in answer:
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
     boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
-    return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px))
+    outlined = [masks.shrunk(box["mask"], side_px) for box in boxes if "mask" in box]
+    return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px, outlined or None))
 
 
 class CocoFile:
@@ -61,13 +63,13 @@ class CocoFile:
         file.write(b'{"annotations": [')
 
     def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
-        """An image and its boxes, in its own pixels, or its likeliest label as an annotation without a box."""
+        """An image with its boxes and masks, in its own pixels, or its likeliest label, an annotation without a box."""
         image_id = len(self.images) + 1
         unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
         for found in answer.get("boxes", [answer]):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
-            row = {**ids, **(_box(found["box_xyxy"]) if "box_xyxy" in found else {}), "score": found["score"]}
+            row = {**ids, **(_object(found) if "box_xyxy" in found else {}), "score": found["score"]}
             self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())
             self.num_annotations += 1
 
@@ -78,11 +80,13 @@ class CocoFile:
         self.file.write(f'{rest}"info": {{"labelled": false}}}}\n'.encode())
 
 
-def _box(box_xyxy: Sequence[float]) -> dict[str, Any]:
-    """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit."""
-    x1, y1, x2, y2 = np.asarray(box_xyxy, np.float32)
+def _object(found: Mapping[str, Any]) -> dict[str, Any]:
+    """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit; and of its mask."""
+    x1, y1, x2, y2 = np.asarray(found["box_xyxy"], np.float32)
     bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
-    return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+    if "mask" not in found:
+        return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+    return {"bbox": bbox, "area": masks.area(found["mask"]), "iscrowd": 0, "segmentation": found["mask"]}
 
 
 @contextmanager

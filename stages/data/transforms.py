@@ -88,6 +88,15 @@ class Placement:
             boxes = np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
         return boxes
 
+    def source(self, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of the part of an image of that size that the content shows, in whole pixels."""
+        top, left = round(-self.top / self.scale), round(-self.left / self.scale)
+        bottom, right = (
+            min(limit, start + max(1, round(length / self.scale)))
+            for limit, start, length in zip(size_hw, (top, left), self.content_px, strict=True)
+        )
+        return top, left, bottom, right
+
     def to_original(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Boxes [N, 4] on an unflipped canvas to pixels of the original image."""
         return (boxes_xyxy - np.array([self.left, self.top] * 2)) / self.scale
@@ -124,13 +133,8 @@ def augmented_fit(
 
 def place(image: Tensor, placement: Placement, canvas: Tensor) -> None:
     """Draw uint8 [3, H, W] onto a grey uint8 canvas [3, Hc, Wc] as the placement says."""
-    H, W = image.shape[1:]
     height, width = placement.content_px
-    top, left = round(-placement.top / placement.scale), round(-placement.left / placement.scale)
-    bottom, right = (
-        min(limit, start + max(1, round(length / placement.scale)))
-        for limit, start, length in ((H, top, height), (W, left, width))
-    )
+    top, left, bottom, right = placement.source((image.shape[1], image.shape[2]))
     content = tv.resize(image[:, top:bottom, left:right], [height, width], antialias=True)
     axes = [axis for axis, flipped in ((-1, placement.is_flipped_x), (-2, placement.is_flipped_y)) if flipped]
     canvas.fill_(CANVAS_GREY)

@@ -41,7 +41,9 @@ class Drawn:
         name = CLASSES[index % 2]
         if column == "labels":
             return [name]
-        return [] if index == 2 else [{"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False}]
+        corners = [16.0, 16, 48, 16, 48, 48, 16, 48]
+        thing = {"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False, "polygons": [corners], "rle": None}
+        return [] if index == 2 else [thing]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection
+from stages.metrics import classification, detection, instance_segmentation
 from stages.params.document import task_section
 from stages.tasks import task as tasks
 
@@ -38,6 +38,12 @@ def _(target: detection.Target, key: str) -> detection.Prediction:
     return detection.Prediction(key, target.boxes_xyxy, scores, target.labels)
 
 
+@perfect.register
+def _(target: instance_segmentation.Target, key: str) -> instance_segmentation.Prediction:
+    scores = np.linspace(0.9, 0.6, len(target.labels), dtype=np.float32)
+    return instance_segmentation.Prediction(key, target.boxes_xyxy, scores, target.labels, target.masks)
+
+
 class Marked:
     """Six images, each with one label and up to three boxes; one has no object."""
 
@@ -53,8 +59,14 @@ class Marked:
         """Of a column that any task asks for; a new one adds its own here."""
         corners = [(5, 5, 45, 50), (50, 10, 95, 75), (10, 55, 40, 78)][: index % 4]
         objects = [
-            {"label": CLASSES[(index + i) % 3], "bbox_xyxy": list(map(float, box)), "is_crowd": False}
-            for i, box in enumerate(corners)
+            {
+                "label": CLASSES[(index + i) % 3],
+                "bbox_xyxy": list(map(float, (x1, y1, x2, y2))),
+                "is_crowd": False,
+                "polygons": [list(map(float, (x1, y1, x2, y1, x2, y2, x1, y2)))],
+                "rle": None,
+            }
+            for i, (x1, y1, x2, y2) in enumerate(corners)
         ]
         return {"labels": [CLASSES[index % 3]], "objects": objects}[column]
 

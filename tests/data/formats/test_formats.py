@@ -15,15 +15,18 @@ REAL = {
     "imagenet": "imagenet-sample",
     "voc": "bccd",
     "coco": "coco-mini",
+    "pennfudan": "pennfudan",
 }
 
 
 def test_the_names_are_the_modules_on_disk():
-    assert formats.names() == ["coco", "imagefolder", "imagenet", "tiny-imagenet", "voc"]
+    assert formats.names() == ["coco", "imagefolder", "imagenet", "pennfudan", "tiny-imagenet", "voc"]
 
 
 def test_an_unknown_format_answers_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"'yolo' is unknown: use one of coco, imagefolder, imagenet, tiny-imagenet"):
+    with pytest.raises(
+        ValueError, match=r"'yolo' is unknown: use one of coco, imagefolder, imagenet, pennfudan, tiny-imagenet"
+    ):
         formats.open_source("yolo", tmp_path)
 
 
@@ -53,7 +56,7 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("fmt", ["imagefolder", "tiny-imagenet", "imagenet"])
+@pytest.mark.parametrize("fmt", ["imagefolder", "pennfudan", "tiny-imagenet", "imagenet"])
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
         formats.open_source(fmt, tmp_path, images=tmp_path)
