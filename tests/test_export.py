@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from stages import export
-from stages.data import formats
+from stages.data import formats, masks
 
 ROOT = Path(__file__).parents[1]
 BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
@@ -47,6 +47,28 @@ def test_boxes_become_a_coco_file_that_others_read_and_pictures(tmp_path: Path) 
     assert [(row["bbox"], row["score"]) for row in rows] == [([10.5, 20.25, 29.5, 39.75], s) for s in (0.75, 0.2)]
     assert len(coco.loadRes(coco.dataset["annotations"]).anns) == 2
     assert Image.open(tmp_path / "drawn/deep/a.png").size == (640, 427)
+
+
+def test_masks_become_a_coco_file_that_others_score_and_ingest(tmp_path: Path) -> None:
+    pixels = np.zeros((80, 120), bool)
+    pixels[30:50, 12:35] = True
+    answer = {"boxes": [BOX | {"mask": masks.encoded(pixels)}, BOX | {"mask": masks.encoded(pixels), "score": 0.2}]}
+    row = {"file": photo(tmp_path / "a.jpg"), "name": "a.jpg", "answer": answer, "picture": str(tmp_path / "a.png")}
+    export.export(lines(row, coco=str(tmp_path / "found.json")))
+    coco = COCO(str(tmp_path / "found.json"))
+    first = coco.loadAnns([1])[0]
+    assert (coco.annToMask(first) == pixels).all() and first["area"] == 20 * 23
+    assert first["bbox"] == [10.5, 20.25, 29.5, 39.75]
+    assert len(coco.loadRes(coco.dataset["annotations"]).anns) == 2
+    drawn = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    scale = drawn.shape[1] / 120
+    inside, box_only = drawn[int(45 * scale), int(20 * scale)], drawn[int(55 * scale), int(20 * scale)]
+    assert np.abs(inside - 128).max() > 20 and np.abs(box_only - 128).max() <= 2
+    told = json.loads((tmp_path / "found.json").read_text())
+    (tmp_path / "found.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    (tmp_path / "a.png").unlink()
+    (record,) = formats.open_source("coco", tmp_path).records()
+    assert record.boxes[0].rle == masks.encoded(pixels)["counts"] and not record.defects
 
 
 def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -> None:

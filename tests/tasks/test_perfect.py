@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stages.data import masks
 from stages.data.samples import Encoded
 from stages.metrics import classification, detection, instance_segmentation
 from stages.params.document import task_section
@@ -132,3 +133,24 @@ def test_answer_of_a_detector_by_hand():
         {"label": "a", "score": 0.5, "box_xyxy": [5, 6, 7.5, 8]},
     ]
     assert task.answer(detection.Prediction("k", NO_BOXES, NO_NUMBERS, NO_NUMBERS))["boxes"] == []
+
+
+def test_answer_of_instance_segmentation_by_hand_and_back():
+    task = tasks.build(task_section({"kind": "instance_segmentation", **ENTRY}), CLASSES)
+    boxes = np.array([[1, 2, 3, 4.1], [5, 6, 7.5, 8]], np.float32)
+    mask = masks.of_box((1, 2, 3, 4), 9, 10)
+    found = instance_segmentation.Prediction(
+        "k", boxes, np.array([0.7, 0.1], np.float32), np.array([2, 0]), (mask,) * 2
+    )
+    said = json.loads(json.dumps(task.answer(found)))
+    assert said["boxes"][1] | {"score": 0.1} == {
+        "label": "a", "score": 0.1, "box_xyxy": [5, 6, 7.5, 8], "mask": {"size": [9, 10], "counts": mask["counts"]}
+    }  # fmt: skip
+    back = task.prediction("k", said)
+    assert back.boxes_xyxy.tobytes() == boxes.tobytes() and back.scores.tobytes() == found.scores.tobytes()
+    assert back.labels.tolist() == [2, 0] and back.masks == found.masks
+    other = {"boxes": [{**said["boxes"][0], "label": "of another version"}, said["boxes"][1]]}
+    assert len(task.prediction("k", other).masks) == 1
+    said["boxes"][0]["mask"]["size"] = [10, 10]
+    with pytest.raises(ValueError, match="image k: run lengths of an answer do not fill"):
+        task.prediction("k", said)
