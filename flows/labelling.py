@@ -48,9 +48,14 @@ def newest(name: str) -> Path | None:
 
 
 def uncertainty(answer: Mapping[str, Any]) -> float:
-    """How little a model trusts its answer, 0 to 1: 1 - its best score; of boxes, the mean closeness to 0.5 of each."""
+    """How little a model trusts its answer, 0 to 1: 1 - its best score; of boxes, the mean closeness to 0.5 of each.
+
+    Where each label is decided by itself, the closeness to 0.5 of the least sure.
+    """
     if "label" in answer:
         return 1.0 - float(answer["score"])
+    if "labels" in answer:
+        return max(1 - abs(2 * float(score) - 1) for score in answer["scores"].values())
     scores = [box["score"] for box in answer["boxes"] if box["score"] >= 0.1]
     return sum(1 - abs(2 * score - 1) for score in scores) / len(scores) if scores else 0.5
 

@@ -182,5 +182,7 @@ def words(answer: Mapping[str, Any], min_score: float = 0.5) -> str:
     """An answer in one line."""
     if "label" in answer:
         return f"{answer['label']} {answer['score']:.2f}"
+    if "labels" in answer:
+        return ", ".join(f"{found['label']} {found['score']:.2f}" for found in answer["labels"]) or "no label"
     counts = Counter(box["label"] for box in answer.get("boxes", []) if box["score"] >= min_score)
     return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "nothing found"

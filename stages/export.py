@@ -63,11 +63,11 @@ class CocoFile:
         file.write(b'{"annotations": [')
 
     def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
-        """An image with its boxes and masks, in its own pixels, or its likeliest label, an annotation without a box."""
+        """An image with its boxes and masks, in its own pixels, or its labels, annotations without a box."""
         image_id = len(self.images) + 1
         unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
-        for found in answer.get("boxes", [answer]):
+        for found in answer.get("boxes", answer.get("labels", [answer])):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
             row = {**ids, **(_object(found) if "box_xyxy" in found else {}), "score": found["score"]}
             self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())

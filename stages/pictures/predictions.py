@@ -73,7 +73,35 @@ def draw_classifications(
     It is scaled to fit a square of size_px; probabilities are [C]. The frame is green when the most probable is true.
     """
     best = np.argsort(-probabilities, kind="stable")[:3]
-    colour = RIGHT if best[0] == truth else WRONG
+    inks = [RIGHT if i == truth else WRONG if row == 0 else INK for row, i in enumerate(best)]
+    lines = [(class_names[i], ink, float(probabilities[i])) for i, ink in zip(best, inks, strict=True)]
+    return _framed(image, f"truth: {class_names[truth]}", lines, RIGHT if best[0] == truth else WRONG, size_px)
+
+
+def draw_labels(
+    image: NDArray[np.uint8],
+    truth: Sequence[int],
+    probabilities: NDArray[Any],
+    class_names: Sequence[str],
+    threshold: float,
+    size_px: int = 224,
+) -> Image.Image:
+    """As draw_classifications, for any number of labels: green those that are there, red what was wrongly given.
+
+    The frame is green when exactly the true ones reach the threshold.
+    """
+    best = np.argsort(-probabilities, kind="stable")[:3]
+    inks = [RIGHT if i in truth else WRONG if probabilities[i] >= threshold else INK for i in best]
+    lines = [(class_names[i], ink, float(probabilities[i])) for i, ink in zip(best, inks, strict=True)]
+    is_exact = {*truth} == {*np.flatnonzero(probabilities >= threshold).tolist()}
+    names = ", ".join(class_names[i] for i in truth) or "nothing"
+    return _framed(image, f"truth: {names}", lines, RIGHT if is_exact else WRONG, size_px)
+
+
+def _framed(
+    image: NDArray[np.uint8], truth: str, lines: Sequence[tuple[str, Colour, float]], colour: Colour, size_px: int
+) -> Image.Image:
+    """The image in a frame, and below it the truth and up to three lines with a share each."""
     frame = 6
     sheet = Image.new("RGB", (size_px + 2 * frame, size_px + 2 * frame + STRIP_PX * 4), colour)
     draw = ImageDraw.Draw(sheet)
@@ -81,10 +109,9 @@ def draw_classifications(
     fitted = _scaled(image, size_px)
     sheet.paste(fitted, (frame + (size_px - fitted.width) // 2, frame + (size_px - fitted.height) // 2))
     line = functools.partial(_draw_line, draw, frame, size_px)
-    line(frame + size_px, f"truth: {class_names[truth]}", INK)
-    for row, i in enumerate(best, start=1):
-        ink = RIGHT if i == truth else WRONG if row == 1 else INK
-        line(frame + size_px + STRIP_PX * row, class_names[i], ink, float(probabilities[i]))
+    line(frame + size_px, truth, INK)
+    for row, (name, ink, share) in enumerate(lines, start=1):
+        line(frame + size_px + STRIP_PX * row, name, ink, share)
     return sheet
 
 

@@ -64,12 +64,12 @@ def read(name: str, num_files: int = NUM_OLD + 1) -> Iterator[Request]:
 
 
 def said(answers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Labels and scores of answers: the likeliest of an image, or its boxes that are sure enough."""
+    """Labels and scores of answers: the likeliest of an image, all that it was given, or its boxes sure enough."""
     labels: list[str] = []
     scores: list[float] = []
     for answer in answers:
-        found = [answer] if "label" in answer else answer.get("boxes", [])
-        sure = [box for box in found if "label" in answer or box["score"] >= MIN_SCORE][:MAX_BOXES]
+        found = [answer] if "label" in answer else answer.get("labels", answer.get("boxes", []))
+        sure = [box for box in found if "boxes" not in answer or box["score"] >= MIN_SCORE][:MAX_BOXES]
         labels += [box["label"] for box in sure]
         scores += [round(float(box["score"]), 4) for box in sure]
     return tuple(labels), tuple(scores)

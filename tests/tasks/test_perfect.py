@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages.data import masks
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection, instance_segmentation
+from stages.metrics import classification, detection, instance_segmentation, multilabel
 from stages.params.document import task_section
 from stages.tasks import task as tasks
 
@@ -31,6 +31,11 @@ def perfect(target: Any, key: str) -> Any:
 @perfect.register
 def _(target: int, key: str) -> classification.Prediction:
     return classification.Prediction(key, np.eye(len(CLASSES), dtype=np.float32)[target])
+
+
+@perfect.register
+def _(target: multilabel.Target, key: str) -> classification.Prediction:
+    return classification.Prediction(key, target.is_present.astype(np.float32))
 
 
 @perfect.register
@@ -122,6 +127,21 @@ def test_answer_of_a_classifier_by_hand():
     answer = task.answer(prediction)
     assert answer == {"label": "b", "score": 0.5, "scores": {"b": 0.5, "a": 0.25, "c": 0.25}}
     assert list(answer["scores"]) == ["b", "a", "c"]
+
+
+def test_answer_of_a_multi_label_classifier_by_hand_and_back():
+    task = tasks.build(task_section({"kind": "classification", "multi_label": True, **ENTRY}), CLASSES)
+    prediction = classification.Prediction("k", np.array([0.5, 0.75, 0.25], np.float32))
+    answer = json.loads(json.dumps(task.answer(prediction)))
+    assert answer["labels"] == [{"label": "b", "score": 0.75}, {"label": "a", "score": 0.5}]
+    assert list(answer["scores"]) == ["b", "a", "c"]
+    assert task.prediction("k", answer).probabilities.tolist() == [0.5, 0.75, 0.25]
+    assert task.answer(classification.Prediction("k", np.zeros(3, np.float32)))["labels"] == []
+
+
+def test_labels_of_objects_are_refused_for_one_label_an_image():
+    with pytest.raises(ValueError, match="labels_from: objects needs multi_label: true"):
+        task_section({"kind": "classification", "labels_from": "objects", **ENTRY})
 
 
 def test_answer_of_a_detector_by_hand():

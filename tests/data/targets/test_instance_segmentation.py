@@ -164,4 +164,4 @@ def test_real_crowds_and_polygons_of_coco(shared_data: Any) -> None:
             num_crowds += box.is_crowd
     assert (len(distances), num_crowds) == (739 + 624, 13)
     # The thinnest tips of polygons cover no pixel's centre.
-    assert np.quantile(distances, 0.95) <= 1 and max(distances) < 5
+    assert np.quantile(distances, 0.9) <= 1 and np.quantile(distances, 0.99) <= 3
