@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from stages import export
 from stages.data import formats, masks
+from stages.data.records import Record
 
 ROOT = Path(__file__).parents[1]
 BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
@@ -93,6 +94,24 @@ def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -
     source = formats.open_source("coco", tmp_path / "boxes")
     (record,) = source.records()
     assert (source.task, [box.xyxy for box in record.boxes]) == ("detection", [tuple(BOX["box_xyxy"])])
+
+
+def test_several_labels_of_an_image_are_as_many_annotations(tmp_path: Path) -> None:
+    given = [{"label": "dust", "score": 0.75}, {"label": "cell", "score": 0.5}]
+    scores = {"dust": 0.75, "cell": 0.5}
+    rows = [
+        {"file": photo(tmp_path / f"{name}.jpg"), "name": f"{name}.jpg", "answer": {"labels": said, "scores": scores}}
+        for name, said in (("a", given), ("b", []))
+    ]
+    rows[0]["picture"] = str(tmp_path / "drawn.png")
+    export.export(lines(*rows, coco=str(tmp_path / "task.json")))
+    told = json.loads((tmp_path / "task.json").read_text())
+    assert [(a["image_id"], a["category_id"], a["score"]) for a in told["annotations"]] == [(1, 2, 0.75), (1, 1, 0.5)]
+    assert len(told["images"]) == 2
+    (tmp_path / "task.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    (tmp_path / "drawn.png").unlink()
+    records = [item for item in formats.open_source("coco", tmp_path).records() if isinstance(item, Record)]
+    assert [record.labels for record in records] == [("dust", "cell")]
 
 
 def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Mask R-CNN (He et al. 2017): Faster R-CNN with a head that outlines each object, from torchvision's parts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ class _MaskHead(nn.Module):
         return logits.float()[torch.arange(len(labels), device=labels.device), labels]
 
     def losses(
-        self, pyramid: dict[str, Tensor], regions: list[Tensor], matched: list[Tensor], targets: list[dict[str, Tensor]]
+        self, pyramid: dict[str, Tensor], regions: list[Tensor], matched: list[Tensor], targets: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         """The mean of the cells' binary cross-entropies (section 3), over the regions whose object has a mask."""
         masked = [

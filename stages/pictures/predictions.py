@@ -58,7 +58,7 @@ def draw_detections(
     found = [f"{class_names[prediction.labels[i]]} {prediction.scores[i]:.2f}" for i in shown]
     truths = [class_names[label] for label in truth.labels]
     true_masks, found_masks = masks or (None, None)
-    found_masks = found_masks and [found_masks[i] for i in shown]
+    found_masks = found_masks and [found_masks[i] for i in shown.tolist()]
     left = _with_boxes(image, truth.boxes_xyxy, truth.labels, truths, long_side_px, true_masks)
     right = _with_boxes(image, prediction.boxes_xyxy[shown], prediction.labels[shown], found, long_side_px, found_masks)
     captions = [f"truth: {len(truths)}", f"found with a score of at least {score_threshold:g}: {len(found)}"]

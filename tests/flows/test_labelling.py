@@ -62,3 +62,5 @@ def test_how_unsure_an_answer_is() -> None:
     assert labelling.uncertainty({"label": "dust", "score": 0.75}) == 0.25
     assert labelling.uncertainty({"boxes": [{"score": 0.5}, {"score": 1.0}, {"score": 0.05}]}) == 0.5
     assert labelling.uncertainty({"boxes": []}) == 0.5
+    several = {"labels": [{"label": "a", "score": 0.75}], "scores": {"a": 0.75, "b": 0.125}}
+    assert labelling.uncertainty(several) == 0.5

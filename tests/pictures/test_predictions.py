@@ -16,6 +16,7 @@ from stages.pictures.predictions import (
     draw_boxes,
     draw_classifications,
     draw_detections,
+    draw_labels,
     draw_scores,
     png,
     with_masks,
@@ -114,6 +115,13 @@ def test_the_frame_says_right_or_wrong(truth, frame):
     assert (pixels[0] == frame).all()
     assert (pixels[:, -1] == frame).all()
     assert tuple(pixels[118, 118]) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(("truth", "frame"), [([0, 2], RIGHT), ([2], WRONG), ([0, 1, 2], WRONG), ([], WRONG)])
+def test_with_several_labels_the_frame_is_green_for_exactly_the_true_ones(truth, frame):
+    image = draw_labels(GREY, truth, np.array([0.6, 0.1, 0.7]), ["a", "b", "c"], 0.5)
+    assert image.size == draw_classifications(GREY, 0, np.array([0.6, 0.1, 0.7]), ["a", "b", "c"]).size
+    assert (np.asarray(image)[0] == frame).all()
 
 
 def test_fewer_than_three_classes():
