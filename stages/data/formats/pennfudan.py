@@ -16,6 +16,7 @@ from stages.data.records import Blob, Box, Record, Rejected, Source
 
 IMAGES, MASKS, ANNOTATIONS = "PNGImages", "PedMasks", "Annotation"
 CLASS = "pedestrian"
+_KIND = "PASCAL Annotation Version 1.00"  # the first line of each text
 _MAX_BYTES = 1 << 20  # an annotation of a crowd has 10 KB
 _SIZE = re.compile(r"^Image size \(X x Y x C\) : (\d+) x (\d+) x \d+", re.MULTILINE)
 _BOX = re.compile(
@@ -44,8 +45,11 @@ def read(root: Path, images: Path | None = None) -> Source:
     if not pictures or not (root / ANNOTATIONS).is_dir():
         raise ValueError(f"no Penn-Fudan data in {root}: looked for {IMAGES}/*.png and {ANNOTATIONS}/*.txt")
     texts = {stem(path).removesuffix(".txt"): path for path in files(root, ANNOTATIONS) if path.endswith(".txt")}
-    found = {path: _read_text(root / texts[stem(path)]) for path in pictures if stem(path) in texts}
-    postures = Counter(name for annotation in found.values() for name in annotation.postures)
+    found = {path: _read_text(root, texts[stem(path)]) for path in pictures if stem(path) in texts}
+    annotations = [item for item in found.values() if isinstance(item, _Annotation)]
+    if found and not annotations:
+        raise ValueError(f"no Penn-Fudan data in {root}: none of the texts in {ANNOTATIONS} is a {_KIND}")
+    postures = Counter(name for annotation in annotations for name in annotation.postures)
     said = ", ".join(f"{name} {count}" for name, count in sorted(postures.items()))
     return Source(
         task="detection",
@@ -56,15 +60,16 @@ def read(root: Path, images: Path | None = None) -> Source:
 
 
 def _records(
-    root: Path, pictures: list[str], texts: dict[str, str], found: dict[str, _Annotation]
+    root: Path, pictures: list[str], texts: dict[str, str], found: dict[str, _Annotation | Rejected]
 ) -> Iterator[Record | Rejected]:
-    shown, names = set(pictures), {stem(path) for path in pictures}
-    alone = [path for name, path in texts.items() if name not in names]
-    for path in sorted([*pictures, *alone]):
-        if path in found:
-            yield _record(root, path, found[path])
-        else:
-            yield Rejected(path, "image without annotation" if path in shown else "annotation without image")
+    names = {stem(path) for path in pictures}
+    rejected = [Rejected(path, "annotation without image") for name, path in texts.items() if name not in names]
+    rejected += [Rejected(path, "image without annotation") for path in pictures if path not in found]
+    rejected += [item for item in found.values() if isinstance(item, Rejected)]
+    annotations = {path: item for path, item in found.items() if isinstance(item, _Annotation)}
+    reasons = {item.path: item for item in rejected}
+    for path in sorted([*annotations, *reasons]):
+        yield reasons[path] if path in reasons else _record(root, path, annotations[path])
 
 
 def _record(root: Path, path: str, annotation: _Annotation) -> Record:
@@ -85,13 +90,16 @@ def _record(root: Path, path: str, annotation: _Annotation) -> Record:
     return Record(path, Blob(root / path), boxes=tuple(boxes), size_px=annotation.size_px, defects=tuple(defects))
 
 
-def _read_text(file: Path) -> _Annotation:
-    """ValueError when it is no PASCAL annotation: another text in this folder means another dataset."""
-    if file.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{file}: larger than {_MAX_BYTES} bytes: not a PASCAL annotation")
-    text = file.read_text(encoding="latin-1")
-    if "PASCAL Annotation Version 1.00" not in text:
-        raise ValueError(f"{file}: not a PASCAL annotation, version 1.00")
+def _read_text(root: Path, path: str) -> _Annotation | Rejected:
+    """The annotation at `path`; Rejected when it can't be read or is another kind of text."""
+    try:
+        if (root / path).stat().st_size > _MAX_BYTES:
+            return Rejected(path, f"larger than {_MAX_BYTES} bytes: not a {_KIND}")
+        text = (root / path).read_text(encoding="latin-1")
+    except OSError as error:
+        return Rejected(path, f"can't be read: {error.strerror or error}")
+    if _KIND not in text:
+        return Rejected(path, f"not a {_KIND}")
     size = _SIZE.search(text)
     rows = [(int(number), name, tuple(map(int, edges))) for number, name, *edges in _BOX.findall(text)]
     return _Annotation(

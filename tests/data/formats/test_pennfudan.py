@@ -118,8 +118,11 @@ def test_what_has_no_partner_is_reported(tmp_path: Path) -> None:
     assert [item.path for item in items] == ["Annotation/a.txt", "PNGImages/b.png", "PNGImages/c.png"]
 
 
-def test_another_text_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_another_text_is_reported_and_alone_refused(tmp_path: Path) -> None:
     write(tmp_path, "a", [])
     (tmp_path / "Annotation/a.txt").write_text("0 0.5 0.5 0.1 0.1")
-    with pytest.raises(ValueError, match=r"a\.txt: not a PASCAL annotation, version 1\.00"):
+    with pytest.raises(ValueError, match="none of the texts in Annotation is a PASCAL Annotation Version"):
         read(tmp_path)
+    write(tmp_path, "b", [])
+    found = {item.path: getattr(item, "reason", "") for item in read(tmp_path).records()}
+    assert found == {"Annotation/a.txt": "not a PASCAL Annotation Version 1.00", "PNGImages/b.png": ""}
