@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.images import decode_rgb
 from stages.params.files import replacing, write_atomically
 from stages.tracking.full_disk import advised
@@ -46,7 +46,7 @@ def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[
     if "boxes" not in answer:
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
     boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
-    outlined = [masks.shrunk(box["mask"], side_px) for box in boxes if "mask" in box]
+    outlined = [run_lengths.shrunk(box["mask"], side_px) for box in boxes if "mask" in box]
     return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px, outlined or None))
 
 
@@ -86,7 +86,7 @@ def _object(found: Mapping[str, Any]) -> dict[str, Any]:
     bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
     if "mask" not in found:
         return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
-    return {"bbox": bbox, "area": masks.area(found["mask"]), "iscrowd": 0, "segmentation": found["mask"]}
+    return {"bbox": bbox, "area": run_lengths.area(found["mask"]), "iscrowd": 0, "segmentation": found["mask"]}
 
 
 @contextmanager

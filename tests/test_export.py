@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from stages import export
-from stages.data import formats, masks
+from stages.data import formats, run_lengths
 from stages.data.records import Record
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,12 @@ def test_boxes_become_a_coco_file_that_others_read_and_pictures(tmp_path: Path) 
 def test_masks_become_a_coco_file_that_others_score_and_ingest(tmp_path: Path) -> None:
     pixels = np.zeros((80, 120), bool)
     pixels[30:50, 12:35] = True
-    answer = {"boxes": [BOX | {"mask": masks.encoded(pixels)}, BOX | {"mask": masks.encoded(pixels), "score": 0.2}]}
+    answer = {
+        "boxes": [
+            BOX | {"mask": run_lengths.encoded(pixels)},
+            BOX | {"mask": run_lengths.encoded(pixels), "score": 0.2},
+        ]
+    }
     row = {"file": photo(tmp_path / "a.jpg"), "name": "a.jpg", "answer": answer, "picture": str(tmp_path / "a.png")}
     export.export(lines(row, coco=str(tmp_path / "found.json")))
     coco = COCO(str(tmp_path / "found.json"))
@@ -69,7 +74,7 @@ def test_masks_become_a_coco_file_that_others_score_and_ingest(tmp_path: Path) -
     (tmp_path / "found.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
     (tmp_path / "a.png").unlink()
     (record,) = formats.open_source("coco", tmp_path).records()
-    assert record.boxes[0].rle == masks.encoded(pixels)["counts"] and not record.defects
+    assert record.boxes[0].rle == run_lengths.encoded(pixels)["counts"] and not record.defects
 
 
 def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -> None:

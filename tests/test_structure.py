@@ -25,8 +25,8 @@ DOORS = {
     "dvc": ("flows/", "stages/data/pointers.py", "stages/data/objects.py"),
     "mlflow": ("stages/tracking/", "stages/register.py"),
     "great_expectations": ("stages/data/",),
-    # masks.py: what the index, the targets and the answers do with masks, which metrics and readers do not.
-    "pycocotools": ("stages/metrics/", "stages/data/formats/", "stages/data/masks.py"),
+    # run_lengths.py: what the index, the targets and the answers do with masks, which metrics and readers do not.
+    "pycocotools": ("stages/metrics/", "stages/data/formats/", "stages/data/run_lengths.py"),
 }
 
 

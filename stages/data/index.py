@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.images import ImageFacts
 from stages.data.records import Box, Record
 
@@ -150,7 +150,7 @@ def _object(box: Box) -> Row:
 
 def _without_unfit_masks(objects: list[Row] | None, height: int, width: int, defects: list[str]) -> list[Row] | None:
     """The objects; run lengths that do not fill the image (in pixels, as it is stored) are dropped, and told of."""
-    unfit = [thing for thing in objects or () if thing["rle"] and not masks.fills(thing["rle"], height, width)]
+    unfit = [thing for thing in objects or () if thing["rle"] and not run_lengths.fills(thing["rle"], height, width)]
     if unfit:
         defects.append(f"{len(unfit)} masks dropped: their run lengths do not fill {width}x{height} pixels")
     return objects and [{**thing, "rle": None} if thing in unfit else thing for thing in objects]
@@ -179,7 +179,7 @@ def _upright(thing: Row, facts: ImageFacts) -> Row:
             [v for point in zip(polygon[::2], polygon[1::2], strict=True) for v in turn(*point)]
             for polygon in thing["polygons"]
         ],
-        "rle": thing["rle"] and masks.turned(thing["rle"], facts.orientation, facts.width, facts.height),
+        "rle": thing["rle"] and run_lengths.turned(thing["rle"], facts.orientation, facts.width, facts.height),
         "keypoints": [v for (x, y), seen in zip(turned, joints[2::3], strict=True) for v in (x, y, seen)],
     }
 

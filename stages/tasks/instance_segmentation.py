@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.loader import Batch
 from stages.data.samples import Images
 from stages.data.targets.instance_segmentation import InstanceSegmentationSamples
@@ -84,7 +84,7 @@ class Task:
             corners.clip(0, [target.width, target.height] * 2),
             output["scores"].float().cpu().numpy(),
             output["labels"].cpu().numpy() - 1,
-            tuple(masks.pasted(own, box, *size, threshold) for own, box in zip(cells, corners, strict=True)),
+            tuple(run_lengths.pasted(own, box, *size, threshold) for own, box in zip(cells, corners, strict=True)),
         )
 
     def metric(self) -> InstanceSegmentationMetric:
@@ -113,7 +113,7 @@ class Task:
         """
         known = [box for box in answer["boxes"] if box["label"] in self.classes]
         for mask in (box["mask"] for box in known):
-            if not masks.fills(mask["counts"], *mask["size"]):
+            if not run_lengths.fills(mask["counts"], *mask["size"]):
                 raise ValueError(f"image {key}: run lengths of an answer do not fill the image")
         return Prediction(
             key,
@@ -136,7 +136,7 @@ class Task:
         from stages.pictures.predictions import draw_detections
 
         prediction, target = evaluation.metrics["after"].samples[key]
-        drawn = [[masks.shrunk(mask, PICTURE_PX) for mask in image.masks] for image in (target, prediction)]
+        drawn = [[run_lengths.shrunk(mask, PICTURE_PX) for mask in image.masks] for image in (target, prediction)]
         return draw_detections(evaluation.image(key), target, prediction, self.classes, masks=(drawn[0], drawn[1]))
 
     def write_results(self, evaluation: "Evaluation", folder: Path) -> None:

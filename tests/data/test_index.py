@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image, ImageOps
 
-from stages.data import index, masks
+from stages.data import index, run_lengths
 from stages.data.images import ImageFacts
 from stages.data.records import Blob, Box, Record
 
@@ -135,16 +135,16 @@ def test_masks_of_the_stored_image_follow_it_upright(orientation):
     image = Image.fromarray(pixels.astype(np.uint8))
     image.info["exif"] = exif.tobytes()
     upright = np.asarray(ImageOps.exif_transpose(image)) > 0
-    thing = Box("cat", (1, 2, 3, 4), rle=masks.encoded(pixels)["counts"])
+    thing = Box("cat", (1, 2, 3, 4), rle=run_lengths.encoded(pixels)["counts"])
     row = row_of(record(boxes=(thing,), size_px=STORED_PX), turned(orientation), "train")
-    found = masks.decoded({"size": [60, 40], "counts": row["objects"][0]["rle"]})
+    found = run_lengths.decoded({"size": [60, 40], "counts": row["objects"][0]["rle"]})
     assert (found == upright).all()
     assert row["defects"] == [f"objects turned upright with the image (EXIF orientation {orientation})"]
 
 
 @pytest.mark.parametrize(("size_px", "facts"), [(STORED_PX, turned(6)), ((61, 40), FACTS)])
 def test_masks_that_do_not_fill_the_image_are_dropped_aloud(size_px, facts):
-    whole = masks.encoded(np.ones(STORED_PX[::-1], bool))["counts"]
+    whole = run_lengths.encoded(np.ones(STORED_PX[::-1], bool))["counts"]
     things = [Box("cat", (1, 2, 3, 4), rle="abc"), Box("cat", (1, 2, 3, 4), rle=whole), Box("cat", (1, 2, 3, 4))]
     row = row_of(record(boxes=things, size_px=size_px), facts, "train")
     assert [bool(thing["rle"]) for thing in row["objects"]] == [False, True, False]

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.metrics import bootstrap
 from stages.metrics.coco import STATS
 from stages.metrics.instance_segmentation import InstanceSegmentationMetric, Prediction, Target
@@ -23,7 +23,7 @@ SIZE = (80, 100)
 
 
 def rectangle(x1: int, y1: int, x2: int, y2: int) -> dict[str, Any]:
-    return masks.of_box((x1, y1, x2, y2), *SIZE)
+    return run_lengths.of_box((x1, y1, x2, y2), *SIZE)
 
 
 def target(key: str, *boxes: tuple[int, int, int, int], labels: Any = None, crowd: Any = None) -> Target:
@@ -85,7 +85,7 @@ def published(shared_data: Path) -> InstanceSegmentationMetric:
             np.array([a["area"] for a in there], float),
             tuple(rle_of(a["segmentation"], *size) for a in there),
         )  # fmt: skip
-        boxes = np.array([masks.box_xyxy(m) for m in outlines], float).reshape(-1, 4)
+        boxes = np.array([run_lengths.box_xyxy(m) for m in outlines], float).reshape(-1, 4)
         scores = np.array([r["score"] for r in made], float)
         labels = np.array([label_of[r["category_id"]] for r in made], int)
         metric.update([Prediction(key, boxes, scores, labels, outlines)], [wanted])
@@ -179,7 +179,7 @@ def test_masks_have_to_fit_boxes_and_image() -> None:
     without = Prediction("a", made.boxes_xyxy, made.scores, made.labels)
     with pytest.raises(ValueError, match="prediction of image a: 0 masks for 1 boxes"):
         measured((without, truth))
-    other = {"size": [100, 80], "counts": masks.of_box((0, 0, 9, 9), 100, 80)["counts"]}
+    other = {"size": [100, 80], "counts": run_lengths.of_box((0, 0, 9, 9), 100, 80)["counts"]}
     wrong = Prediction("a", made.boxes_xyxy, made.scores, made.labels, (other,))
     with pytest.raises(
         ValueError, match=r"prediction of image a: a mask of size \[100, 80\], the image has \[80, 100\]"

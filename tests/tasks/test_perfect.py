@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.samples import Encoded
 from stages.metrics import classification, detection, instance_segmentation, multilabel
 from stages.params.document import task_section
@@ -158,7 +158,7 @@ def test_answer_of_a_detector_by_hand():
 def test_answer_of_instance_segmentation_by_hand_and_back():
     task = tasks.build(task_section({"kind": "instance_segmentation", **ENTRY}), CLASSES)
     boxes = np.array([[1, 2, 3, 4.1], [5, 6, 7.5, 8]], np.float32)
-    mask = masks.of_box((1, 2, 3, 4), 9, 10)
+    mask = run_lengths.of_box((1, 2, 3, 4), 9, 10)
     found = instance_segmentation.Prediction(
         "k", boxes, np.array([0.7, 0.1], np.float32), np.array([2, 0]), (mask,) * 2
     )

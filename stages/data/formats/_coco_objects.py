@@ -2,7 +2,7 @@
 
 from typing import Any, TypeGuard
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.records import Box
 
 _Size = tuple[int, int] | None
@@ -61,8 +61,8 @@ def _read_rle(value: dict[str, Any], size_px: _Size) -> str | None:
     if size_px is None or size != [size_px[1], size_px[0]]:
         return None
     if isinstance(counts, str):
-        return counts if masks.fills(counts, *size) else None
+        return counts if run_lengths.fills(counts, *size) else None
     is_counted = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
     if not isinstance(counts, list) or not is_counted or sum(counts) != size[0] * size[1]:
         return None
-    return str(masks.of_runs(counts, *size)["counts"])
+    return str(run_lengths.of_runs(counts, *size)["counts"])

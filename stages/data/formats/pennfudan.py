@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.formats._files import files, inside, is_image, printable, refuse_images, stem
 from stages.data.records import Blob, Box, Record, Rejected, Source
 
@@ -80,7 +80,7 @@ def _record(root: Path, path: str, annotation: _Annotation) -> Record:
             defects.append(f"object {number} has a box without area: dropped")
             continue
         pixels = numbers == number if numbers is not None else None
-        rle = masks.encoded(pixels)["counts"] if pixels is not None and pixels.any() else None
+        rle = run_lengths.encoded(pixels)["counts"] if pixels is not None and pixels.any() else None
         if numbers is not None and rle is None:
             defects.append(f"object {number} has no pixel in the mask: kept as a box")
         boxes.append(Box(CLASS, xyxy, rle=rle))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.samples import Encoded, Images
 from stages.data.targets.detection import DetectionSamples
 from stages.data.transforms import Placement
@@ -77,14 +77,14 @@ class InstanceSegmentationSamples(DetectionSamples):
         }
 
 
-def place(rle: masks.Rle, placement: Placement) -> PlacedMask | None:
+def place(rle: run_lengths.Rle, placement: Placement) -> PlacedMask | None:
     """A mask of the original image on the canvas, as transforms.place draws the image; None where nothing is seen."""
     height, width = placement.content_px
     top, left, bottom, right = placement.source((rle["size"][0], rle["size"][1]))
-    x1, y1, x2, y2 = masks.box_xyxy(rle)
+    x1, y1, x2, y2 = run_lengths.box_xyxy(rle)
     rows, source_rows = _shown((y1, y2), (top, bottom), height)
     columns, source_columns = _shown((x1, x2), (left, right), width)
-    pixels = masks.looked_up(rle, source_rows, source_columns)
+    pixels = run_lengths.looked_up(rle, source_rows, source_columns)
     down, across = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
     if not len(down):
         return None
@@ -105,21 +105,21 @@ def _shown(span: tuple[int, int], part: tuple[int, int], size: int) -> tuple[NDA
     return places, start + (2 * places + 1) * length // (2 * size)
 
 
-def _outline(thing: Mapping[str, Any], image: Encoded) -> masks.Rle | None:
+def _outline(thing: Mapping[str, Any], image: Encoded) -> run_lengths.Rle | None:
     try:
-        return masks.of_object(thing, image.height, image.width)
+        return run_lengths.of_object(thing, image.height, image.width)
     except ValueError as error:
         raise ValueError(f"image {image.key}: {error}") from None
 
 
-def _target(found: Any, outlines: Sequence[masks.Rle | None]) -> Target:
+def _target(found: Any, outlines: Sequence[run_lengths.Rle | None]) -> Target:
     """A detection target with masks: boxes for those that have none."""
     has_mask = np.array([outline is not None for outline in outlines], bool)
     whole = tuple(
-        outline or masks.of_box(box, found.height, found.width)
+        outline or run_lengths.of_box(box, found.height, found.width)
         for outline, box in zip(outlines, found.boxes_xyxy.tolist(), strict=True)
     )
-    areas = np.array([masks.area(rle) for rle in whole], np.float32)
+    areas = np.array([run_lengths.area(rle) for rle in whole], np.float32)
     return Target(**{**vars(found), "is_crowd": found.is_crowd | ~has_mask, "areas": areas, "masks": whole})
 
 

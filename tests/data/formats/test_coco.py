@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 
 from stages.data.formats import open_source
 from stages.data.formats.coco import read
-from stages.data.masks import runs_of
 from stages.data.records import Record, Rejected
+from stages.data.run_lengths import runs_of
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 

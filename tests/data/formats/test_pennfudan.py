@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.formats.pennfudan import read
 from stages.data.records import Record, Rejected
 
@@ -56,9 +56,9 @@ def test_real_data(shared_data: Path) -> None:
         assert len(item.boxes) == numbers.max()  # PROVENANCE.md: checked on all 170
         for number, box in enumerate(item.boxes, start=1):
             rle = {"size": list(numbers.shape), "counts": box.rle}
-            assert (masks.decoded(rle) == (numbers == number)).all()
+            assert (run_lengths.decoded(rle) == (numbers == number)).all()
             # Two boxes of PennPed00010 are a pixel wider than their masks.
-            assert np.abs(np.subtract(masks.box_xyxy(rle), box.xyxy)).max() <= 1
+            assert np.abs(np.subtract(run_lengths.box_xyxy(rle), box.xyxy)).max() <= 1
 
 
 def test_boxes_count_from_one_with_both_ends_inside(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_boxes_count_from_one_with_both_ends_inside(tmp_path: Path) -> None:
     item = only(write(tmp_path, "a", [(1, "Walking", 3, 2, 5, 4), (2, "Standing", 7, 1, 8, 6)], pixels))
     assert [box.xyxy for box in item.boxes] == [(2, 1, 5, 4), (6, 0, 8, 6)]
     assert item.size_px == (8, 6) and item.defects == ()
-    assert (masks.decoded({"size": [6, 8], "counts": item.boxes[0].rle}) == (pixels == 1)).all()
+    assert (run_lengths.decoded({"size": [6, 8], "counts": item.boxes[0].rle}) == (pixels == 1)).all()
 
 
 @pytest.mark.parametrize(

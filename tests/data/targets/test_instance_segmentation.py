@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.data import masks
+from stages.data import run_lengths
 from stages.data.formats import open_source
 from stages.data.records import Record
 from stages.data.samples import Encoded, LooseImages
@@ -20,7 +20,7 @@ CORNERS = [60.0, 20, 100, 30, 80, 60]  # a triangle
 
 
 def triangle() -> np.ndarray:
-    return masks.decoded(masks.of_polygons([CORNERS], 80, 160))
+    return run_lengths.decoded(run_lengths.of_polygons([CORNERS], 80, 160))
 
 
 def thing(**changes: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_masks_follow_flips_zoom_and_crops(epoch: int) -> None:
 def test_what_a_crop_cuts_has_the_box_of_what_is_left() -> None:
     # Twice as large, and only the left part: the triangle's right tip is gone.
     placement = Placement(2.0, -100.0, -20.0, (96, 80))
-    mask = place(masks.of_polygons([CORNERS], 80, 160), placement)
+    mask = place(run_lengths.of_polygons([CORNERS], 80, 160), placement)
     assert mask is not None
     seen = np.kron(triangle(), np.ones((2, 2), bool))[20:116, 100:180]
     rows, columns = np.nonzero(seen)
@@ -94,14 +94,14 @@ def test_what_a_crop_cuts_has_the_box_of_what_is_left() -> None:
 
 
 def test_without_a_scale_the_mask_is_the_object() -> None:
-    mask = place(masks.encoded(triangle()), fit((80, 160), (96, 160)))
+    mask = place(run_lengths.encoded(triangle()), fit((80, 160), (96, 160)))
     assert mask is not None and (canvas(mask)[:80] == triangle()).all()
     gone = Placement(1.0, -150.0, 0.0, (80, 10))
-    assert place(masks.encoded(triangle()), gone) is None
+    assert place(run_lengths.encoded(triangle()), gone) is None
 
 
 def test_polygons_and_run_lengths_are_the_same_sample() -> None:
-    rle = masks.of_polygons([CORNERS], 80, 160)["counts"]
+    rle = run_lengths.of_polygons([CORNERS], 80, 160)["counts"]
     one, other = (loaded(OneImage(t))[1] for t in (thing(), thing(polygons=[], rle=rle)))
     assert (one["masks"][0].pixels == other["masks"][0].pixels).all()
     assert one["target"].masks == other["target"].masks
@@ -116,7 +116,7 @@ def test_an_object_without_a_mask_trains_its_box_and_is_measured_as_a_crowd() ->
     assert [mask is None for mask in sample["masks"]] == [False, True, True]
     target = sample["target"]
     assert target.is_crowd.tolist() == [False, True, True]
-    assert masks.box_xyxy(target.masks[1]) == (10, 10, 30, 30) and target.areas[1] == 400
+    assert run_lengths.box_xyxy(target.masks[1]) == (10, 10, 30, 30) and target.areas[1] == 400
 
 
 def test_crowds_are_measured_but_not_trained_on() -> None:
@@ -139,7 +139,7 @@ def test_a_dataset_of_boxes_is_refused_and_images_from_anywhere_are_not() -> Non
 
 def test_run_lengths_of_another_size_name_the_image() -> None:
     with pytest.raises(ValueError, match="image 0000000000000001: run lengths of b that do not fill 160x80"):
-        loaded(OneImage(thing(), thing(polygons=[], rle=masks.encoded(np.ones((8, 8), bool))["counts"])))
+        loaded(OneImage(thing(), thing(polygons=[], rle=run_lengths.encoded(np.ones((8, 8), bool))["counts"])))
 
 
 def test_the_same_epoch_gives_the_same_masks_and_another_gives_others() -> None:
@@ -158,9 +158,9 @@ def test_real_crowds_and_polygons_of_coco(shared_data: Any) -> None:
         width, height = item.size_px
         for box in item.boxes or ():
             entry = {"label": box.label, "polygons": box.polygons, "rle": box.rle}
-            rle = masks.of_object(entry, height, width)
+            rle = run_lengths.of_object(entry, height, width)
             assert rle is not None
-            distances.append(np.abs(np.subtract(masks.box_xyxy(rle), box.xyxy)).max())
+            distances.append(np.abs(np.subtract(run_lengths.box_xyxy(rle), box.xyxy)).max())
             num_crowds += box.is_crowd
     assert (len(distances), num_crowds) == (739 + 624, 13)
     # The thinnest tips of polygons cover no pixel's centre.
