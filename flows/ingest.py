@@ -92,7 +92,7 @@ def _add_entries(name: str, task_kind: str | None) -> list[str]:
         if not params.backbones:
             raise UsageError("--task needs a backbone in params.yaml to train on: visionline init laptop shows one")
         taken = {*params.backbones, *params.tasks}
-        task = name if name not in taken else f"{name}-{task_kind}"
+        task = name if name not in taken else f"{name}-{task_kind.replace('_', '-')}"  # a name has no underscore
         entries["tasks"] = {task: _task_entry(name, task_kind, next(iter(params.backbones)))}
     return edit.add_entries(entries)
 

@@ -54,12 +54,15 @@ def newest(name: str) -> Path | None:
 def uncertainty(answer: Mapping[str, Any]) -> float:
     """How little a model trusts its answer, 0 to 1: 1 - its best score; of boxes, the mean closeness to 0.5 of each.
 
-    Of segments, 1 - the mean score of all pixels.
+    Of segments, 1 - the mean score of all pixels; where each label is decided by itself, the closeness to 0.5 of the
+    least sure.
     """
     if "label" in answer:
         return 1.0 - float(answer["score"])
     if "segments" in answer:
         return 1.0 - sum(float(segment["share"] * segment["score"]) for segment in answer["segments"])
+    if "labels" in answer:
+        return max(1 - abs(2 * float(score) - 1) for score in answer["scores"].values())
     scores = [box["score"] for box in answer["boxes"] if box["score"] >= 0.1]
     return sum(1 - abs(2 * score - 1) for score in scores) / len(scores) if scores else 0.5
 

@@ -196,5 +196,7 @@ def words(answer: Mapping[str, Any], min_score: float = 0.5) -> str:
     if "segments" in answer:
         shown = [f"{s['label']} {s['share']:.0%}" for s in answer["segments"] if s["share"] >= SHOWN_SHARE]
         return ", ".join(shown) or "nothing found"
+    if "labels" in answer:
+        return ", ".join(f"{found['label']} {found['score']:.2f}" for found in answer["labels"]) or "no label"
     counts = Counter(box["label"] for box in answer.get("boxes", []) if box["score"] >= min_score)
     return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "nothing found"

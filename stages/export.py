@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data import run_lengths
 from stages.data.images import decode_rgb
-from stages.metrics import run_lengths
 from stages.params.files import replacing, write_atomically
 from stages.tracking.full_disk import advised
 from stages.tracking.process import EXPECTED_ERRORS
@@ -41,7 +41,7 @@ def export(lines: Iterator[str]) -> None:
 
 
 def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
-    """PNG of an image uint8 [H, W, 3] with the boxes of at least a score, with its likeliest labels or its segments."""
+    """PNG of an image uint8 [H, W, 3] with its sure boxes and masks, its segments or likeliest labels."""
     from stages.pictures import predictions, segments
 
     side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
@@ -51,7 +51,8 @@ def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[
     if "boxes" not in answer:
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
     boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
-    return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px))
+    outlined = [run_lengths.shrunk(box["mask"], side_px) for box in boxes if "mask" in box]
+    return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px, outlined or None))
 
 
 def mask(answer: Mapping[str, Any], classes: Sequence[str]) -> bytes:
@@ -79,16 +80,13 @@ class CocoFile:
         file.write(b'{"annotations": [')
 
     def add(self, name: str, width: int, height: int, answer: Mapping[str, Any]) -> None:
-        """An image, and its boxes or segments in its own pixels, or its likeliest label without any."""
+        """An image with its boxes, masks or segments, in its own pixels, or its labels, annotations without a box."""
         image_id = len(self.images) + 1
         unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
-        for found in answer.get("boxes", answer.get("segments", [answer])):
+        for found in _found(answer):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
-            shape = (
-                _box(found["box_xyxy"]) if "box_xyxy" in found else _segment(found) if "segmentation" in found else {}
-            )
-            row = {**ids, **shape, "score": found["score"]}
+            row = {**ids, **_shape(found), "score": found["score"]}
             self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())
             self.num_annotations += 1
 
@@ -99,18 +97,36 @@ class CocoFile:
         self.file.write(f'{rest}"info": {{"labelled": false}}}}\n'.encode())
 
 
-def _box(box_xyxy: Sequence[float]) -> dict[str, Any]:
-    """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit."""
-    x1, y1, x2, y2 = np.asarray(box_xyxy, np.float32)
+def _found(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What an answer of any form found: boxes, segments, or labels of the whole image."""
+    for form in ("boxes", "segments", "labels"):
+        if form in answer:
+            found: Sequence[Mapping[str, Any]] = answer[form]
+            return found
+    return [answer]
+
+
+def _shape(found: Mapping[str, Any]) -> dict[str, Any]:
+    """COCO's keys of where it is; none for a label of the whole image."""
+    if "box_xyxy" in found:
+        return _object(found)
+    return _segment(found) if "segmentation" in found else {}
+
+
+def _object(found: Mapping[str, Any]) -> dict[str, Any]:
+    """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit; and of its mask."""
+    x1, y1, x2, y2 = np.asarray(found["box_xyxy"], np.float32)
     bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
-    return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+    if "mask" not in found:
+        return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+    return {"bbox": bbox, "area": run_lengths.area(found["mask"]), "iscrowd": 0, "segmentation": found["mask"]}
 
 
 def _segment(found: Mapping[str, Any]) -> dict[str, Any]:
     """COCO's keys of a segment in run lengths."""
     rle = found["segmentation"]
-    area = int(run_lengths.decode(rle).sum())
-    return {"segmentation": rle, "bbox": run_lengths.bbox_xywh(rle), "area": area, "iscrowd": 0}
+    x1, y1, x2, y2 = map(float, run_lengths.box_xyxy(rle))
+    return {"segmentation": rle, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": run_lengths.area(rle), "iscrowd": 0}
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from stages import export
-from stages.data import formats
-from stages.metrics import run_lengths
+from stages.data import formats, run_lengths
+from stages.data.records import Record
 
 ROOT = Path(__file__).parents[1]
 BOX = {"label": "dust", "score": 0.75, "box_xyxy": [10.5, 20.25, 40.0, 60.0]}
@@ -50,6 +50,33 @@ def test_boxes_become_a_coco_file_that_others_read_and_pictures(tmp_path: Path) 
     assert Image.open(tmp_path / "drawn/deep/a.png").size == (640, 427)
 
 
+def test_masks_become_a_coco_file_that_others_score_and_ingest(tmp_path: Path) -> None:
+    pixels = np.zeros((80, 120), bool)
+    pixels[30:50, 12:35] = True
+    answer = {
+        "boxes": [
+            BOX | {"mask": run_lengths.encoded(pixels)},
+            BOX | {"mask": run_lengths.encoded(pixels), "score": 0.2},
+        ]
+    }
+    row = {"file": photo(tmp_path / "a.jpg"), "name": "a.jpg", "answer": answer, "picture": str(tmp_path / "a.png")}
+    export.export(lines(row, coco=str(tmp_path / "found.json")))
+    coco = COCO(str(tmp_path / "found.json"))
+    first = coco.loadAnns([1])[0]
+    assert (coco.annToMask(first) == pixels).all() and first["area"] == 20 * 23
+    assert first["bbox"] == [10.5, 20.25, 29.5, 39.75]
+    assert len(coco.loadRes(coco.dataset["annotations"]).anns) == 2
+    drawn = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    scale = drawn.shape[1] / 120
+    inside, box_only = drawn[int(45 * scale), int(20 * scale)], drawn[int(55 * scale), int(20 * scale)]
+    assert np.abs(inside - 128).max() > 20 and np.abs(box_only - 128).max() <= 2
+    told = json.loads((tmp_path / "found.json").read_text())
+    (tmp_path / "found.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    (tmp_path / "a.png").unlink()
+    (record,) = formats.open_source("coco", tmp_path).records()
+    assert record.boxes[0].rle == run_lengths.encoded(pixels)["counts"] and not record.defects
+
+
 def test_labels_and_boxes_that_nobody_corrected_are_no_dataset(tmp_path: Path) -> None:
     """Once they say that they are labelled they are one: of whole images, where the answers had no boxes."""
     for name, answer in {
@@ -78,7 +105,7 @@ def test_segments_become_run_lengths_index_pngs_and_pictures(tmp_path: Path) -> 
     classes = np.full((80, 120), 255, np.uint8)
     classes[10:30, 20:50] = 1
     segment = {
-        "label": "dust", "score": 0.75, "share": 600 / 9600, "segmentation": run_lengths.encode(classes == 1),
+        "label": "dust", "score": 0.75, "share": 600 / 9600, "segmentation": run_lengths.encoded(classes == 1),
     }  # fmt: skip
     answer = {"height": 80, "width": 120, "segments": [segment]}
     row = {
@@ -96,6 +123,24 @@ def test_segments_become_run_lengths_index_pngs_and_pictures(tmp_path: Path) -> 
     (annotation,) = coco.loadAnns(coco.getAnnIds())
     assert (annotation["bbox"], annotation["area"], annotation["score"]) == ([20, 10, 30, 20], 600, 0.75)
     np.testing.assert_array_equal(coco.annToMask(annotation), classes == 1)
+
+
+def test_several_labels_of_an_image_are_as_many_annotations(tmp_path: Path) -> None:
+    given = [{"label": "dust", "score": 0.75}, {"label": "cell", "score": 0.5}]
+    scores = {"dust": 0.75, "cell": 0.5}
+    rows = [
+        {"file": photo(tmp_path / f"{name}.jpg"), "name": f"{name}.jpg", "answer": {"labels": said, "scores": scores}}
+        for name, said in (("a", given), ("b", []))
+    ]
+    rows[0]["picture"] = str(tmp_path / "drawn.png")
+    export.export(lines(*rows, coco=str(tmp_path / "task.json")))
+    told = json.loads((tmp_path / "task.json").read_text())
+    assert [(a["image_id"], a["category_id"], a["score"]) for a in told["annotations"]] == [(1, 2, 0.75), (1, 1, 0.5)]
+    assert len(told["images"]) == 2
+    (tmp_path / "task.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    (tmp_path / "drawn.png").unlink()
+    records = [item for item in formats.open_source("coco", tmp_path).records() if isinstance(item, Record)]
+    assert [record.labels for record in records] == [("dust", "cell")]
 
 
 def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:

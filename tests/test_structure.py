@@ -26,7 +26,8 @@ DOORS = {
     "dvc": ("flows/", "stages/data/pointers.py", "stages/data/objects.py"),
     "mlflow": ("stages/tracking/", "stages/register.py"),
     "great_expectations": ("stages/data/",),
-    "pycocotools": ("stages/metrics/", "stages/data/formats/"),
+    # run_lengths.py: what the index, the targets and the answers do with masks, which metrics and readers do not.
+    "pycocotools": ("stages/metrics/", "stages/data/formats/", "stages/data/run_lengths.py"),
 }
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from stages.data import run_lengths
 from stages.data.images import ImageFacts
 from stages.data.records import Box, Record
 
@@ -132,11 +133,11 @@ def row(record: Record, facts: ImageFacts, split: str, annotation: str) -> Row:
     if record.size_px is not None and tuple(record.size_px) not in (upright_px, stored_px):
         claim = "x".join(map(str, record.size_px))
         defects.append(f"annotation claims {claim} pixels, the image has {facts.width}x{facts.height}")
+        objects = _without_unfit_masks(objects, facts.height, facts.width, defects)
     elif objects and record.size_px is not None and tuple(record.size_px) != upright_px:
         defects.append(f"objects turned upright with the image (EXIF orientation {facts.orientation})")
-        if any(thing["rle"] for thing in objects):
-            defects.append("masks dropped: run lengths can't be turned")
-        objects = [_upright(thing, facts) for thing in objects]
+        objects = _without_unfit_masks(objects, facts.width, facts.height, defects)
+        objects = [_upright(thing, facts) for thing in objects or ()]
     return {
         "key": key_of(record.path, facts.sha256),
         "sha256": facts.sha256,
@@ -173,6 +174,14 @@ def _object(box: Box) -> Row:
     }
 
 
+def _without_unfit_masks(objects: list[Row] | None, height: int, width: int, defects: list[str]) -> list[Row] | None:
+    """The objects; run lengths that do not fill the image (in pixels, as it is stored) are dropped, and told of."""
+    unfit = [thing for thing in objects or () if thing["rle"] and not run_lengths.fills(thing["rle"], height, width)]
+    if unfit:
+        defects.append(f"{len(unfit)} masks dropped: their run lengths do not fill {width}x{height} pixels")
+    return objects and [{**thing, "rle": None} if thing in unfit else thing for thing in objects]
+
+
 def _upright(thing: Row, facts: ImageFacts) -> Row:
     """An object in the pixels of the stored image, moved to those of the upright one (orientations 5 to 8)."""
 
@@ -196,7 +205,7 @@ def _upright(thing: Row, facts: ImageFacts) -> Row:
             [v for point in zip(polygon[::2], polygon[1::2], strict=True) for v in turn(*point)]
             for polygon in thing["polygons"]
         ],
-        "rle": None,
+        "rle": thing["rle"] and run_lengths.turned(thing["rle"], facts.orientation, facts.width, facts.height),
         "keypoints": [v for (x, y), seen in zip(turned, joints[2::3], strict=True) for v in (x, y, seen)],
     }
 

@@ -53,6 +53,26 @@ class ResampledMean:
         return {name: weights @ values.astype(np.float64) / total for name, values in self.values.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class ResampledParts:
+    """Several metrics of the same images as one; each name has the prefix of its part."""
+
+    parts: Mapping[str, ResampledMetric]  # by prefix
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Image keys [N]."""
+        return next(iter(self.parts.values())).keys
+
+    def resample(self, weights: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """The values [R] of all parts."""
+        return {
+            prefix + name: values
+            for prefix, part in self.parts.items()
+            for name, values in part.resample(weights).items()
+        }
+
+
 def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Chunks int64 [r, N] of `resamples` rows: how often each image is drawn in N draws with replacement."""
     generator = np.random.default_rng(seed)

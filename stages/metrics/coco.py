@@ -1,4 +1,4 @@
-"""The door to pycocotools: COCO's evaluation of boxes, in memory.
+"""The door to pycocotools: COCO's evaluation of boxes and masks, in memory.
 
 Source: Lin et al. 2014, "Microsoft COCO: Common Objects in Context", and https://cocodataset.org/#detection-eval.
 """
@@ -7,13 +7,15 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+IouType = Literal["bbox", "segm"]  # COCOeval's names for what overlaps: boxes or masks
 STATS = (
     "ap",
     "ap50",
@@ -42,7 +44,7 @@ class Matches:
     is_true: NDArray[np.bool_]  # [T, D], matched to a truth that counts
     is_valid: NDArray[np.bool_]  # [T, D], False: ignored, matched to a crowd
     ious_50: NDArray[np.float64]  # [D], IoU with the match at threshold 0.5; NaN without one
-    num_truth: NDArray[np.int64]  # [N], boxes that count
+    num_truth: NDArray[np.int64]  # [N], objects that count
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +56,16 @@ class Evaluation:
     matches: list[Matches]  # of each class
 
 
-def evaluate(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> Evaluation:
-    """Run pycocotools on a COCO dataset and a COCO result list.
+def evaluate(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], iou_type: IouType = "bbox") -> Evaluation:
+    """Run pycocotools on a COCO dataset and a COCO result list, whose entries have what iou_type compares.
 
     Image ids must be 1 to N and annotation ids start at 1: COCOeval takes a match with id 0 for no match.
     """
     detections = [
-        {**result, "id": i, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for i, result in enumerate(results, start=1)
+        {**result, "id": i, "area": _area(result, iou_type), "iscrowd": 0} for i, result in enumerate(results, start=1)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(_indexed(ground_truth), _indexed({**ground_truth, "annotations": detections}), "bbox")
+        evaluator = COCOeval(_indexed(ground_truth), _indexed({**ground_truth, "annotations": detections}), iou_type)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -80,6 +81,11 @@ def evaluate(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]]) ->
 def defined(value: float) -> float | None:
     """A number of COCOeval, whose -1 means that there was no truth."""
     return float(value) if value > -1 else None
+
+
+def _area(result: dict[str, Any], iou_type: IouType) -> float:
+    """Of what is compared; it decides which unmatched detections count among small, medium and large objects."""
+    return float(mask.area(result["segmentation"])) if iou_type == "segm" else result["bbox"][2] * result["bbox"][3]
 
 
 def _indexed(dataset: dict[str, Any]) -> COCO:

@@ -20,6 +20,10 @@ class Prediction:
     scores: NDArray[np.float32]  # [N]
     labels: NDArray[np.int64]  # [N], class indices
 
+    def more(self) -> list[dict[str, Any]]:
+        """What else a COCO result says of each detection; for kinds that find more than boxes."""
+        return [{}] * len(self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -33,18 +37,24 @@ class Target:
     is_crowd: NDArray[np.bool_]  # [M], True: a region whose detections are neither right nor wrong
     areas: NDArray[np.float32] | None = None  # [M], what COCO's small/medium/large go by; None: of the boxes
 
+    def more(self) -> list[dict[str, Any]]:
+        """What else a COCO annotation says of each object; for kinds that find more than boxes."""
+        return [{}] * len(self.labels)
+
 
 class DetectionMetric:
     """A state over images that merges: the same numbers whatever the order of batches.
 
     Images are taken in the order of their keys, classes in the order of class_names (COCO id = index + 1). Boxes,
     scores and areas of any float type are used as they are. A key that comes twice counts once (a distributed sampler
-    fills its last batch with samples seen before).
+    fills its last batch with samples seen before). iou_type: what has to overlap for a match, COCOeval's word for it.
     """
 
-    def __init__(self, class_names: Sequence[str], score_threshold: float = 0.5) -> None:
+    def __init__(
+        self, class_names: Sequence[str], score_threshold: float = 0.5, iou_type: coco.IouType = "bbox"
+    ) -> None:
         self.class_names = tuple(class_names)
-        self.score_threshold = score_threshold
+        self.score_threshold, self.iou_type = score_threshold, iou_type
         self.samples: dict[str, tuple[Prediction, Target]] = {}
         self._evaluation: coco.Evaluation | None = None
 
@@ -114,7 +124,7 @@ class DetectionMetric:
 
     def part(self, keys: Iterable[str]) -> "DetectionMetric":
         """The state of some of the images."""
-        part = DetectionMetric(self.class_names, self.score_threshold)
+        part = DetectionMetric(self.class_names, self.score_threshold, self.iou_type)
         part.samples = {key: self.samples[key] for key in keys}
         return part
 
@@ -128,9 +138,9 @@ class DetectionMetric:
         """The truth as a COCO dataset; image ids are places in the sorted keys, from 1."""
         targets = self._sorted(1)
         annotations = [
-            {"image_id": i, "category_id": label + 1, "bbox": bbox, "area": area, "iscrowd": int(is_crowd)}
+            {"image_id": i, "category_id": label + 1, "bbox": bbox, "area": area, "iscrowd": int(is_crowd), **more}
             for i, target in enumerate(targets, start=1)
-            for label, bbox, area, is_crowd in _rows(target)
+            for (label, bbox, area, is_crowd), more in zip(_rows(target), target.more(), strict=True)
         ]
         return {
             "images": [
@@ -142,14 +152,17 @@ class DetectionMetric:
         }
 
     def results(self) -> list[dict[str, Any]]:
-        """The predictions as a COCO result list, with the ids of ground_truth()."""
+        """The predictions as a COCO result list, with the ids of ground_truth().
+
+        Boxes are only in those that are measured by them: loadRes of pycocotools takes an area from them where it can.
+        """
         return [
-            {"image_id": i, "category_id": label + 1, "bbox": bbox, "score": score}
+            {"image_id": i, "category_id": label + 1, "score": score, **found}
             for i, prediction in enumerate(self._sorted(0), start=1)
-            for label, bbox, score in zip(
+            for label, score, found in zip(
                 prediction.labels.tolist(),
-                _xywh(prediction.boxes_xyxy).tolist(),
                 prediction.scores.tolist(),
+                _boxes(prediction) if self.iou_type == "bbox" else prediction.more(),
                 strict=True,
             )
         ]
@@ -158,7 +171,7 @@ class DetectionMetric:
         if not self.samples:
             raise ValueError("no image was evaluated: the split is empty, or update() was never called")
         if self._evaluation is None:
-            self._evaluation = coco.evaluate(self.ground_truth(), self.results())
+            self._evaluation = coco.evaluate(self.ground_truth(), self.results(), self.iou_type)
         return self._evaluation
 
     def _sorted(self, part: int) -> list[Any]:
@@ -207,7 +220,11 @@ def _check_boxes(what: str, boxes_xyxy: NDArray[Any], *columns: NDArray[Any]) ->
 
 
 def _same(a: Target, b: Target) -> bool:
-    return np.array_equal(a.boxes_xyxy, b.boxes_xyxy) and np.array_equal(a.labels, b.labels)
+    return np.array_equal(a.boxes_xyxy, b.boxes_xyxy) and np.array_equal(a.labels, b.labels) and a.more() == b.more()
+
+
+def _boxes(prediction: Prediction) -> list[dict[str, Any]]:
+    return [{"bbox": bbox} for bbox in _xywh(prediction.boxes_xyxy).tolist()]
 
 
 def _xywh(boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
-from stages.params.detection import OneStageParams
+from stages.params.detectors import OneStageParams
 
 _LEAST_SIDE_PX = 0.01  # what lay in the padding has no area once it is cut
 

@@ -1,6 +1,7 @@
 """Faster R-CNN (Ren et al. 2015) with a feature pyramid (Lin et al. 2017), from torchvision's parts."""
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,15 @@ from stages.models import pyramid
 from stages.models.backbone import Backbone
 from stages.models.boxes import check_targets
 from stages.models.roi_align import PyramidRoIAlign
-from stages.params.detection import FasterRCNNParams, Params
+from stages.params.detectors import FasterRCNNParams
+
+if TYPE_CHECKING:
+    from stages.params.detection import Params
 
 _ROI_CELLS = 7
 
 
-def build(backbone: Backbone, num_classes: int, params: Params) -> "FasterRCNN":
+def build(backbone: Backbone, num_classes: int, params: "Params") -> "FasterRCNN":
     """The detector that a task's parameters ask for."""
     assert params.faster_rcnn is not None
     return FasterRCNN(backbone, num_classes, params.faster_rcnn, params.label_smoothing, params.dropout)
@@ -51,8 +55,8 @@ class FasterRCNN(nn.Module):
         added = LastLevelMaxPool() if levels.num_added else None
         self.fpn = FeaturePyramidNetwork(list(levels.channels), params.fpn_channels, added)
         self.rpn = _rpn(params, levels.strides)
-        strides = levels.strides[: len(levels.channels)]
-        self.roi_heads = _roi_heads(params, strides, num_classes, label_smoothing, dropout)
+        self.strides = levels.strides[: len(levels.channels)]  # of the maps that regions are read from
+        self.roi_heads = _roi_heads(params, self.strides, num_classes, label_smoothing, dropout)
 
     def forward(
         self,
@@ -96,10 +100,32 @@ class _BoxPredictor(FastRCNNPredictor):
         return self.cls_score(self.dropout(x)).float(), self.bbox_pred(x).float()
 
 
+class ObjectHead(Protocol):
+    """A module that finds more than a box of each object: a mask, joints."""
+
+    def losses(
+        self,
+        pyramid: dict[str, Tensor],
+        regions: list[Tensor],
+        matched: list[Tensor],
+        targets: list[dict[str, Any]],
+    ) -> dict[str, Tensor]:
+        """Losses by name, for the sampled regions [k, 4] that show an object, and its place [k] among the targets."""
+        ...
+
+    def found(self, pyramid: dict[str, Tensor], detections: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The detections of each image with what it finds of them, float32 whatever autocast chose."""
+        ...
+
+
 class _BoxHeads(RoIHeads):
-    """torchvision's box heads with label smoothing."""
+    """torchvision's box heads with label smoothing, and with whatever head else looks at the objects."""
 
     label_smoothing = 0.0
+
+    def add_head(self, head: nn.Module) -> None:
+        """Have an ObjectHead train and answer beside the box head."""
+        self.object_head = head
 
     def forward(
         self,
@@ -109,13 +135,19 @@ class _BoxHeads(RoIHeads):
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         if self.training:
-            proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+            proposals, matched, labels, deltas = self.select_training_samples(proposals, targets)
         pooled = self.box_roi_pool(features, proposals, image_shapes)
         class_logits, box_regression = self.box_predictor(self.box_head(pooled))
+        other = cast(ObjectHead | None, getattr(self, "object_head", None))
         if self.training:
-            return [], box_head_losses(class_logits, box_regression, labels, deltas, self.label_smoothing)
+            losses = box_head_losses(class_logits, box_regression, labels, deltas, self.label_smoothing)
+            if other:
+                regions, places = ([of[n > 0] for of, n in zip(x, labels, strict=True)] for x in (proposals, matched))
+                losses |= other.losses(features, regions, places, cast(list[dict[str, Tensor]], targets))
+            return [], losses
         found = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        return [{"boxes": b, "labels": n, "scores": s} for b, s, n in zip(*found, strict=True)], {}
+        detections = [{"boxes": b, "labels": n, "scores": s} for b, s, n in zip(*found, strict=True)]
+        return (other.found(features, detections) if other else detections), {}
 
 
 def box_head_losses(
@@ -156,7 +188,7 @@ def _rpn(params: FasterRCNNParams, strides: tuple[int, ...]) -> RegionProposalNe
 
 def _roi_heads(
     params: FasterRCNNParams, strides: tuple[int, ...], num_classes: int, label_smoothing: float, dropout: float
-) -> RoIHeads:
+) -> _BoxHeads:
     heads = _BoxHeads(
         PyramidRoIAlign(strides, _ROI_CELLS),
         TwoMLPHead(params.fpn_channels * _ROI_CELLS**2, params.head_channels),

@@ -1,5 +1,7 @@
 """FCOS (Tian et al. 2019, "FCOS: fully convolutional one-stage object detection"), from torchvision's parts."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
@@ -8,10 +10,13 @@ from stages.losses.assignment import centre_sampled
 from stages.models import pyramid
 from stages.models.backbone import Backbone
 from stages.models.one_stage import OneStageDetector, Targets, from_zero
-from stages.params.detection import FCOSParams, Params
+from stages.params.detectors import FCOSParams
+
+if TYPE_CHECKING:
+    from stages.params.detection import Params
 
 
-def build(backbone: Backbone, num_classes: int, params: Params) -> "FCOS":
+def build(backbone: Backbone, num_classes: int, params: "Params") -> "FCOS":
     """The detector that a task's parameters ask for."""
     assert params.fcos is not None
     return FCOS(backbone, num_classes, params.fcos)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from stages.models.backbone import Backbone
 from stages.models.boxes import best_boxes, check_targets
 from stages.models.pyramid import Levels
-from stages.params.detection import OneStageParams
+from stages.params.detectors import OneStageParams
 
 Targets = list[dict[str, Tensor]]
 

@@ -1,5 +1,7 @@
 """RetinaNet (Lin et al. 2017, "Focal loss for dense object detection"), from torchvision's parts."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder, Matcher
@@ -9,10 +11,13 @@ from torchvision.ops import box_iou
 from stages.models import pyramid
 from stages.models.backbone import Backbone
 from stages.models.one_stage import OneStageDetector, Targets, from_zero
-from stages.params.detection import Params, RetinaNetParams
+from stages.params.detectors import RetinaNetParams
+
+if TYPE_CHECKING:
+    from stages.params.detection import Params
 
 
-def build(backbone: Backbone, num_classes: int, params: Params) -> "RetinaNet":
+def build(backbone: Backbone, num_classes: int, params: "Params") -> "RetinaNet":
     """The detector that a task's parameters ask for."""
     assert params.retinanet is not None
     return RetinaNet(backbone, num_classes, params.retinanet)

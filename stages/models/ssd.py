@@ -1,6 +1,7 @@
 """SSD (Liu et al. 2016, "SSD: single shot multibox detector") on any backbone, from torchvision's parts."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,16 @@ from stages.losses.boxes import multibox_losses
 from stages.models import pyramid
 from stages.models.backbone import Backbone
 from stages.models.one_stage import OneStageDetector, Targets
-from stages.params.detection import Params, SSDParams
+from stages.params.detectors import SSDParams
+
+if TYPE_CHECKING:
+    from stages.params.detection import Params
 
 _FIRST_MAP_NORM = 20.0  # Liu et al. 2016, section 3.1
 _MOST_ADDED = 6
 
 
-def build(backbone: Backbone, num_classes: int, params: Params) -> "SSD":
+def build(backbone: Backbone, num_classes: int, params: "Params") -> "SSD":
     """The detector that a task's parameters ask for."""
     assert params.ssd is not None
     return SSD(backbone, num_classes, params.ssd, params.label_smoothing)

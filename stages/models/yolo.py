@@ -6,6 +6,7 @@ Neck: PAN (Liu et al. 2018) with CSP blocks (Wang et al. 2020). Head: decoupled,
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,17 @@ from stages.models import pyramid
 from stages.models.backbone import Backbone
 from stages.models.one_stage import OneStageDetector, Targets
 from stages.models.path_aggregation import PathAggregation, convolution
-from stages.params.detection import Params, YOLOParams
+from stages.params.detectors import YOLOParams
+
+if TYPE_CHECKING:
+    from stages.params.detection import Params
 
 _PRIOR = 0.01  # class score at the start (Lin et al. 2017, "Focal loss", section 4.1)
 _FIRST_SLOPE = 0.4  # of the bins' logits at the start: boxes of about 4 strides a side
 _BOX_WEIGHT, _DISTANCE_WEIGHT = 2.0, 0.25  # beside the class loss, as in GFL (Li et al. 2020, section 4)
 
 
-def build(backbone: Backbone, num_classes: int, params: Params) -> "YOLO":
+def build(backbone: Backbone, num_classes: int, params: "Params") -> "YOLO":
     """The detector that a task's parameters ask for."""
     assert params.yolo is not None
     return YOLO(backbone, num_classes, params.yolo)

@@ -1,11 +1,11 @@
-"""`kind: classification`: one label an image."""
+"""`kind: classification`: one label an image, or any number of them."""
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.params.augmentation import ClassificationAugmentation
-from stages.params.section import Section
+from stages.params.section import Fraction, Section
 from stages.params.task import TaskParams
 
 # What `ingest --task classification` writes, beside what all kinds share.
@@ -26,3 +26,14 @@ class Params(TaskParams):
     image_px: int = Field(224, ge=32, le=2048, description="side of the square image, pixels")
     augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
     probe: ProbeParams = Field(default_factory=ProbeParams)
+    multi_label: bool = Field(False, description="an image has any number of labels, each decided by itself")
+    labels_from: Literal["labels", "objects"] = Field(
+        "labels", description="multi_label only; objects: those of the boxes of a detection dataset"
+    )
+    score_threshold: Fraction = Field(0.5, description="multi_label only: probability from which a label is given")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        if self.labels_from == "objects" and not self.multi_label:
+            raise ValueError("labels_from: objects needs multi_label: true, for an image has any number of them")
+        return self

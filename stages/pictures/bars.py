@@ -61,10 +61,13 @@ def per_class(scores: Mapping[str, Mapping[str, float | None]], measures: Sequen
 
 
 @picture
-def reliability(bins: Sequence[Mapping[str, Any]], ece: float) -> Figure:
+def reliability(
+    bins: Sequence[Mapping[str, Any]], ece: float, of: str = "the most probable class", counted: str = "images"
+) -> Figure:
     """Accuracy against confidence, and below it how many predictions have that confidence, as PNG bytes.
 
-    `bins` and `ece` are "reliability" and "ece" of ClassificationMetric.compute(). Source: Guo et al. 2017, figure 1.
+    `bins` and `ece` are "reliability" and "ece" of ClassificationMetric.compute(); of and counted say what the
+    confidence is of, and what a bin holds. Source: Guo et al. 2017, figure 1.
     """
     figure = Figure(figsize=(520 / DPI, 600 / DPI), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -79,7 +82,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], ece: float) -> Figure:
     above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"expected calibration error {ece:.3f}")
     above.legend(loc="best")
     below.bar(left, [b["count"] / total for b in filled], width, align="edge", color=GREY)
-    below.set(xlabel="confidence of the most probable class", ylabel="share of images")
+    below.set(xlabel=f"confidence of {of}", ylabel=f"share of {counted}")
     return figure
 
 

@@ -9,6 +9,7 @@ from typing import Any
 FEW_SAMPLES = 20
 COLUMNS = {"before": "before", "scratch": "from scratch", "after": "this version"}
 SIZES = ("small", "medium", "large")
+SIZED = ("mask_ap", "mask_ar", "ap", "ar")  # what is told for each size, where it was measured
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -105,8 +106,9 @@ def _metrics(card: Card) -> str:
 def _slices(card: Card) -> str:
     after = card.report["after"]
     tables = [_scores("class", after["per_class"])]
-    sizes = {size: {kind: after.get(f"{kind}_{size}") for kind in ("ap", "ar")} for size in SIZES}
-    if any(f"ap_{size}" in after for size in SIZES):
+    measures = [m for m in SIZED if any(f"{m}_{size}" in after for size in SIZES)]
+    if measures:
+        sizes = {size: {m: after.get(f"{m}_{size}") for m in measures} for size in SIZES}
         tables.append(_scores("object size (COCO)", sizes))
     return "".join(tables)
 

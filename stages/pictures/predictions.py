@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Masks = Sequence[NDArray[np.bool_]]  # [h, w] each, of the whole image, whatever its scale
+MASK_OPACITY = 0.4
 INK, PAPER, SHADE = (34, 34, 34), (255, 255, 255), (228, 232, 238)
 RIGHT, WRONG = (0, 130, 70), (200, 30, 30)
 GAP_PX = 8
@@ -44,17 +46,21 @@ def draw_detections(
     class_names: Sequence[str],
     score_threshold: float = 0.5,
     long_side_px: int = 640,
+    masks: tuple[Masks, Masks] | None = None,
 ) -> Image.Image:
     """The image uint8 [H, W, 3] twice: left with the true boxes, right with the found ones of at least a score.
 
-    Each half is scaled so that its long side has long_side_px; a class has one colour.
+    Each half is scaled so that its long side has long_side_px; a class has one colour. masks: of each true and of each
+    found box; then an object has one colour.
     """
     shown = np.flatnonzero(prediction.scores >= score_threshold)
     shown = shown[np.argsort(prediction.scores[shown], kind="stable")]  # the surest on top
     found = [f"{class_names[prediction.labels[i]]} {prediction.scores[i]:.2f}" for i in shown]
     truths = [class_names[label] for label in truth.labels]
-    left = _with_boxes(image, truth.boxes_xyxy, truth.labels, truths, long_side_px)
-    right = _with_boxes(image, prediction.boxes_xyxy[shown], prediction.labels[shown], found, long_side_px)
+    true_masks, found_masks = masks or (None, None)
+    found_masks = found_masks and [found_masks[i] for i in shown.tolist()]
+    left = _with_boxes(image, truth.boxes_xyxy, truth.labels, truths, long_side_px, true_masks)
+    right = _with_boxes(image, prediction.boxes_xyxy[shown], prediction.labels[shown], found, long_side_px, found_masks)
     captions = [f"truth: {len(truths)}", f"found with a score of at least {score_threshold:g}: {len(found)}"]
     return contact_sheet([left, right], captions, columns=2)
 
@@ -67,7 +73,35 @@ def draw_classifications(
     It is scaled to fit a square of size_px; probabilities are [C]. The frame is green when the most probable is true.
     """
     best = np.argsort(-probabilities, kind="stable")[:3]
-    colour = RIGHT if best[0] == truth else WRONG
+    inks = [RIGHT if i == truth else WRONG if row == 0 else INK for row, i in enumerate(best)]
+    lines = [(class_names[i], ink, float(probabilities[i])) for i, ink in zip(best, inks, strict=True)]
+    return _framed(image, f"truth: {class_names[truth]}", lines, RIGHT if best[0] == truth else WRONG, size_px)
+
+
+def draw_labels(
+    image: NDArray[np.uint8],
+    truth: Sequence[int],
+    probabilities: NDArray[Any],
+    class_names: Sequence[str],
+    threshold: float,
+    size_px: int = 224,
+) -> Image.Image:
+    """As draw_classifications, for any number of labels: green those that are there, red what was wrongly given.
+
+    The frame is green when exactly the true ones reach the threshold.
+    """
+    best = np.argsort(-probabilities, kind="stable")[:3]
+    inks = [RIGHT if i in truth else WRONG if probabilities[i] >= threshold else INK for i in best]
+    lines = [(class_names[i], ink, float(probabilities[i])) for i, ink in zip(best, inks, strict=True)]
+    is_exact = {*truth} == {*np.flatnonzero(probabilities >= threshold).tolist()}
+    names = ", ".join(class_names[i] for i in truth) or "nothing"
+    return _framed(image, f"truth: {names}", lines, RIGHT if is_exact else WRONG, size_px)
+
+
+def _framed(
+    image: NDArray[np.uint8], truth: str, lines: Sequence[tuple[str, Colour, float]], colour: Colour, size_px: int
+) -> Image.Image:
+    """The image in a frame, and below it the truth and up to three lines with a share each."""
     frame = 6
     sheet = Image.new("RGB", (size_px + 2 * frame, size_px + 2 * frame + STRIP_PX * 4), colour)
     draw = ImageDraw.Draw(sheet)
@@ -75,22 +109,29 @@ def draw_classifications(
     fitted = _scaled(image, size_px)
     sheet.paste(fitted, (frame + (size_px - fitted.width) // 2, frame + (size_px - fitted.height) // 2))
     line = functools.partial(_draw_line, draw, frame, size_px)
-    line(frame + size_px, f"truth: {class_names[truth]}", INK)
-    for row, i in enumerate(best, start=1):
-        ink = RIGHT if i == truth else WRONG if row == 1 else INK
-        line(frame + size_px + STRIP_PX * row, class_names[i], ink, float(probabilities[i]))
+    line(frame + size_px, truth, INK)
+    for row, (name, ink, share) in enumerate(lines, start=1):
+        line(frame + size_px + STRIP_PX * row, name, ink, share)
     return sheet
 
 
 def draw_boxes(
-    image: NDArray[np.uint8], boxes: Sequence[Mapping[str, Any]], class_names: Sequence[str], long_side_px: int = 640
+    image: NDArray[np.uint8],
+    boxes: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str],
+    long_side_px: int = 640,
+    masks: Masks | None = None,
 ) -> Image.Image:
-    """The image uint8 [H, W, 3] with boxes as a model answers them: label, score, box_xyxy in pixels of the image."""
-    ordered = sorted(boxes, key=lambda box: box["score"])  # the surest on top
+    """The image uint8 [H, W, 3] with boxes as a model answers them: label, score, box_xyxy in pixels of the image.
+
+    masks: of each box; then an object has one colour, and not a class.
+    """
+    order = sorted(range(len(boxes)), key=lambda i: boxes[i]["score"])  # the surest on top
+    ordered = [boxes[i] for i in order]
     corners = np.array([box["box_xyxy"] for box in ordered], np.float64).reshape(-1, 4)
     labels = np.array([class_names.index(box["label"]) for box in ordered], np.int64)
     texts = [f"{box['label']} {box['score']:.2f}" for box in ordered]
-    return _with_boxes(image, corners, labels, texts, long_side_px)
+    return _with_boxes(image, corners, labels, texts, long_side_px, masks and [masks[i] for i in order])
 
 
 def draw_scores(
@@ -154,19 +195,38 @@ def _draw_line(
 
 
 def _with_boxes(
-    image: NDArray[np.uint8], boxes_xyxy: NDArray[Any], labels: NDArray[Any], texts: Sequence[str], long_side_px: int
+    image: NDArray[np.uint8],
+    boxes_xyxy: NDArray[Any],
+    labels: NDArray[Any],
+    texts: Sequence[str],
+    long_side_px: int,
+    masks: Masks | None = None,
 ) -> Image.Image:
     """The scaled image with boxes [N, 4], a text on each; texts are drawn last, so that no box crosses one."""
     drawn = _scaled(image, long_side_px)
-    draw = ImageDraw.Draw(drawn)
     scale = drawn.width / image.shape[1]
     boxes = [tuple(box) for box in (boxes_xyxy * scale).round().astype(int).tolist()]
-    colours = [class_colour(int(label)) for label in labels]
+    # Objects of one class overlap: with masks, each has a colour of its own.
+    colours = [class_colour(int(number)) for number in (labels if masks is None else range(len(boxes)))]
+    drawn = with_masks(drawn, masks or [], colours)
+    draw = ImageDraw.Draw(drawn)
     for box, colour in zip(boxes, colours, strict=True):
         draw.rectangle(_inside(box, drawn), outline=colour, width=2)
     for box, colour, text in zip(boxes, colours, texts, strict=True):
         _draw_tag(draw, drawn, box, colour, text)
     return drawn
+
+
+def with_masks(image: Image.Image, masks: Masks, colours: Sequence[Colour]) -> Image.Image:
+    """The image under translucent masks (of any size, scaled to it), the outline of each in its full colour."""
+    pixels = np.asarray(image, np.float32).copy()
+    for mask, colour in zip(masks, colours, strict=False):
+        scaled = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST), bool)
+        framed = np.pad(scaled, 1, mode="edge")
+        inner = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
+        pixels[scaled] = (1 - MASK_OPACITY) * pixels[scaled] + MASK_OPACITY * np.array(colour, np.float32)
+        pixels[scaled & ~inner] = colour
+    return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 def _inside(box: tuple[int, ...], image: Image.Image) -> tuple[int, int, int, int]:

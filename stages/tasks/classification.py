@@ -1,4 +1,4 @@
-"""Image classification: one label an image."""
+"""Image classification: one label an image, or any number of them."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ from stages.data.loader import Batch, Loader, normalised
 from stages.data.mixing import mixed
 from stages.data.samples import Images
 from stages.data.targets.classification import ClassificationSamples
+from stages.data.targets.multilabel import MultiLabelSamples
 from stages.metrics.classification import ClassificationMetric, Prediction
+from stages.metrics.multilabel import MultiLabelMetric, Target
 from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """A classifier on pooled features."""
+    """A classifier on pooled features; with `multi_label` in its parameters it is a MultiLabelTask."""
 
     main_metric = "top1"
     curve_metrics = ("top1", "nll")
     columns = ("labels",)
+
+    def __new__(cls, params: Params, classes: Sequence[str]) -> "Task":
+        """The kind has one name and one section; what an image's labels are decides between two."""
+        return super().__new__(MultiLabelTask if params.multi_label else cls)
 
     def __init__(self, params: Params, classes: Sequence[str]) -> None:
         self.params, self.classes = params, tuple(classes)
@@ -47,7 +53,7 @@ class Task:
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy, with the shares of the classes where images are mixed."""
-        targets = torch.tensor(batch["target"], device=batch["images"].device)
+        targets = self._stacked(batch["target"]).to(batch["images"].device)
         images, targets = mixed(batch["images"], targets, len(self.classes), self.params.augmentation)
         logits = model(images).main
         return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self.params.label_smoothing)}
@@ -79,6 +85,9 @@ class Task:
         truth = f", truth {self.classes[target]}" if target >= 0 else ""
         return Explained(logits[best], f"{self.classes[best]} {float(logits.detach().softmax(0)[best]):.2f}{truth}")
 
+    def _stacked(self, targets: Sequence[Any]) -> Tensor:
+        return torch.tensor(targets)
+
     @torch.no_grad()
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """A linear probe: logistic regression on the frozen backbone's pooled features of the train split."""
@@ -90,7 +99,7 @@ class Task:
             features.append(backbone(normalised(batch["images"], device, False)).float())
             targets += batch["target"]
         weight, bias = fit_linear(
-            torch.cat(features), torch.tensor(targets, device=device), len(self.classes), self.params.probe
+            torch.cat(features), self._stacked(targets).to(device), len(self.classes), self.params.probe
         )
         model.last_layer.weight.copy_(weight)
         model.last_layer.bias.copy_(bias)
@@ -119,3 +128,85 @@ class Task:
             for key in sorted(samples):
                 prediction, target = samples[key]
                 writer.writerow([key, self.classes[target], *map("{:.6f}".format, prediction.probabilities)])
+
+
+class MultiLabelTask(Task):
+    """A classifier that decides each class by itself."""
+
+    main_metric = "map"
+    curve_metrics = ("map", "micro_f1")
+
+    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+        super().__init__(params, classes)
+        self.columns = (params.labels_from,)
+
+    def samples(self, images: Images, augment_seed: int | None = None) -> MultiLabelSamples:
+        """Items with `target`: which classes are there."""
+        params = self.params
+        return MultiLabelSamples(
+            params.labels_from, images, self.classes, params.image_px, params.augmentation, augment_seed
+        )
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Binary cross-entropy, the mean over classes; smoothing moves each target towards one half."""
+        targets, smoothing = self._stacked(batch["target"]).to(batch["images"].device), self.params.label_smoothing
+        logits = model(batch["images"]).main.float()
+        return {"loss": F.binary_cross_entropy_with_logits(logits, targets * (1 - smoothing) + smoothing / 2)}
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        """The probability of each class."""
+        probabilities = model(batch["images"]).main.float().sigmoid().cpu().numpy()
+        return [Prediction(key, row) for key, row in zip(batch["key"], probabilities, strict=True)]
+
+    def metric(self) -> Any:
+        """Mean average precision, F1, exact match, per class, calibration."""
+        return MultiLabelMetric(self.classes, self.params.score_threshold)
+
+    def answer(self, prediction: Prediction) -> dict[str, Any]:
+        """The labels that are probable enough and all probabilities, both highest first."""
+        order = np.argsort(-prediction.probabilities, kind="stable")
+        scores = {self.classes[i]: float(prediction.probabilities[i]) for i in order}
+        given = [{"label": name, "score": score} for name, score in scores.items() if score >= self._threshold]
+        return {"labels": given, "scores": scores}
+
+    def explained(self, model: nn.Module, batch: Batch) -> Explained:
+        """The logit of the likeliest class."""
+        logits, target = model(batch["images"]).main[0].float(), batch["target"][0]
+        best = int(logits.argmax())
+        truth = ", ".join(self.classes[i] for i in np.flatnonzero(target.is_present)) or "nothing"
+        return Explained(
+            logits[best], f"{self.classes[best]} {float(logits.detach().sigmoid()[best]):.2f}, truth {truth}"
+        )
+
+    def draw(self, evaluation: "Evaluation", key: str) -> "Image":
+        """A test image with its true labels and the three likeliest."""
+        from stages.pictures.predictions import draw_labels
+
+        prediction, target = evaluation.metrics["after"].samples[key]
+        image, truth = evaluation.image(key), np.flatnonzero(target.is_present).tolist()
+        return draw_labels(image, truth, prediction.probabilities, self.classes, self._threshold)
+
+    def write_results(self, evaluation: "Evaluation", folder: Path) -> None:
+        """predictions.csv (the true labels between semicolons), and pictures: reliability, classes."""
+        from stages.pictures import bars
+
+        metric = evaluation.metrics["after"]
+        numbers = metric.compute()
+        (folder / "reliability.png").write_bytes(
+            bars.reliability(numbers["reliability"], numbers["ece"], "each class", "decisions")
+        )
+        (folder / "classes.png").write_bytes(bars.per_class(numbers["per_class"], ("ap", "precision", "recall")))
+        with (folder / "predictions.csv").open("w", encoding="utf8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["key", "truth", *self.classes])
+            for key in sorted(metric.samples):
+                prediction, target = metric.samples[key]
+                truth = ";".join(self.classes[i] for i in np.flatnonzero(target.is_present))
+                writer.writerow([key, truth, *map("{:.6f}".format, prediction.probabilities)])
+
+    @property
+    def _threshold(self) -> float:
+        return self.params.score_threshold
+
+    def _stacked(self, targets: Sequence[Target]) -> Tensor:
+        return torch.from_numpy(np.stack([target.is_present for target in targets]).astype(np.float32))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from stages.data.loader import Batch
@@ -16,6 +15,7 @@ from stages.models import faster_rcnn, fcos, retinanet, ssd, yolo
 from stages.models.backbones import Backbone
 from stages.models.folder import write_json
 from stages.params.detection import Params
+from stages.tasks import boxes
 from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
@@ -47,19 +47,11 @@ class Task:
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The detector's own losses: of classes and boxes, and what else it predicts."""
-        device = batch["images"].device
-        targets = [
-            {
-                "boxes": torch.tensor(boxes, dtype=torch.float32, device=device),
-                "labels": torch.tensor(labels + 1, dtype=torch.int64, device=device),
-            }
-            for boxes, labels in zip(batch["boxes_xyxy"], batch["labels"], strict=True)
-        ]
-        return model(batch["images"], _sizes(batch), targets)
+        return model(batch["images"], boxes.sizes(batch), boxes.targets(batch))
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
         """Boxes in pixels of the original image, best score first."""
-        found = model(batch["images"], _sizes(batch), None)
+        found = model(batch["images"], boxes.sizes(batch), None)
         return [
             Prediction(
                 target.key,
@@ -86,21 +78,17 @@ class Task:
 
     def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
         """An answer of any version, whose classes may be others, as a prediction for ours."""
-        boxes = [box for box in answer["boxes"] if box["label"] in self.classes]
+        known = [box for box in answer["boxes"] if box["label"] in self.classes]
         return Prediction(
             key,
-            np.array([box["box_xyxy"] for box in boxes], np.float32).reshape(-1, 4),
-            np.array([box["score"] for box in boxes], np.float32),
-            np.array([self.classes.index(box["label"]) for box in boxes], np.int64),
+            np.array([box["box_xyxy"] for box in known], np.float32).reshape(-1, 4),
+            np.array([box["score"] for box in known], np.float32),
+            np.array([self.classes.index(box["label"]) for box in known], np.int64),
         )
 
     def explained(self, model: nn.Module, batch: Batch) -> Explained:
         """The score of the surest box; none where nothing is found."""
-        found = model(batch["images"], _sizes(batch), None)[0]
-        if not len(found["scores"]):
-            return Explained(None, "nothing found")
-        score, label = found["scores"][0], self.classes[int(found["labels"][0]) - 1]
-        return Explained(score, f"{label} {float(score.detach()):.2f}", tuple(found["boxes"][0].tolist()))
+        return boxes.explained(model(batch["images"], boxes.sizes(batch), None)[0], self.classes)
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The backbone with a neck and head as they were initialised."""
@@ -124,7 +112,3 @@ class Task:
         (folder / "classes.png").write_bytes(bars.per_class(numbers["per_class"], ("ap", "ap50")))
         write_json(folder / "ground_truth.json", metric.ground_truth())
         write_json(folder / "predictions.json", metric.results())
-
-
-def _sizes(batch: Batch) -> list[tuple[int, int]]:
-    return [placement.content_px for placement in batch["placement"]]

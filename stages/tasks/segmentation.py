@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.data import run_lengths
 from stages.data.loader import Batch
 from stages.data.samples import Images
 from stages.data.targets.segmentation import SegmentationSamples
 from stages.losses.dense import dice_loss, median_frequency_weights, pixel_cross_entropy
-from stages.metrics import cityscapes, run_lengths
+from stages.metrics import cityscapes
 from stages.metrics.segmentation import IGNORED, Prediction, SegmentationMetric
 from stages.models import deeplabv3, fcn, lraspp
 from stages.models.backbones import Backbone
@@ -109,7 +110,7 @@ class Task:
                 "label": self.classes[k],
                 "score": float(prediction.scores[k]),
                 "share": counts[k] / (height * width),
-                "segmentation": run_lengths.encode(prediction.classes == k),
+                "segmentation": run_lengths.encoded(prediction.classes == k),
             }
             for k in order[counts[order] > 0]
         ]

@@ -65,13 +65,14 @@ def read(name: str, num_files: int = NUM_OLD + 1) -> Iterator[Request]:
 
 
 def said(answers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Labels and scores of answers: the likeliest of an image, or its boxes and segments that are sure enough."""
+    """Labels and scores of answers: the likeliest of an image, all it was given, or sure boxes and segments."""
     labels: list[str] = []
     scores: list[float] = []
     for answer in answers:
         segments = [segment for segment in answer.get("segments", []) if segment["share"] >= MIN_SHARE]
-        found = [answer] if "label" in answer else answer.get("boxes", segments)
-        sure = [box for box in found if "label" in answer or box["score"] >= MIN_SCORE][:MAX_BOXES]
+        found = [answer] if "label" in answer else answer.get("labels", answer.get("boxes", segments))
+        is_placed = "boxes" in answer or "segments" in answer
+        sure = [box for box in found if not is_placed or box["score"] >= MIN_SCORE][:MAX_BOXES]
         labels += [box["label"] for box in sure]
         scores += [round(float(box["score"]), 4) for box in sure]
     return tuple(labels), tuple(scores)

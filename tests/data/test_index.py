@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image, ImageOps
 
-from stages.data import index
+from stages.data import index, run_lengths
 from stages.data.images import ImageFacts
 from stages.data.records import Blob, Box, Record
 
@@ -127,10 +127,28 @@ def test_objects_of_the_upright_image_stay(size_px):
     assert row["objects"][0]["bbox_xyxy"] == [1, 2, 3, 4] and row["defects"] == []
 
 
-def test_run_lengths_that_would_have_to_turn_are_dropped_aloud():
-    row = row_of(record(boxes=(Box("cat", (1, 2, 3, 4), rle="abc"),), size_px=STORED_PX), turned(6), "train")
-    assert row["objects"][0]["rle"] is None
-    assert row["defects"][-1] == "masks dropped: run lengths can't be turned"
+@pytest.mark.parametrize("orientation", range(5, 9))
+def test_masks_of_the_stored_image_follow_it_upright(orientation):
+    pixels = np.random.default_rng(orientation).random(STORED_PX[::-1]) < 0.3
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(pixels.astype(np.uint8))
+    image.info["exif"] = exif.tobytes()
+    upright = np.asarray(ImageOps.exif_transpose(image)) > 0
+    thing = Box("cat", (1, 2, 3, 4), rle=run_lengths.encoded(pixels)["counts"])
+    row = row_of(record(boxes=(thing,), size_px=STORED_PX), turned(orientation), "train")
+    found = run_lengths.decoded({"size": [60, 40], "counts": row["objects"][0]["rle"]})
+    assert (found == upright).all()
+    assert row["defects"] == [f"objects turned upright with the image (EXIF orientation {orientation})"]
+
+
+@pytest.mark.parametrize(("size_px", "facts"), [(STORED_PX, turned(6)), ((61, 40), FACTS)])
+def test_masks_that_do_not_fill_the_image_are_dropped_aloud(size_px, facts):
+    whole = run_lengths.encoded(np.ones(STORED_PX[::-1], bool))["counts"]
+    things = [Box("cat", (1, 2, 3, 4), rle="abc"), Box("cat", (1, 2, 3, 4), rle=whole), Box("cat", (1, 2, 3, 4))]
+    row = row_of(record(boxes=things, size_px=size_px), facts, "train")
+    assert [bool(thing["rle"]) for thing in row["objects"]] == [False, True, False]
+    assert row["defects"][-1] == "1 masks dropped: their run lengths do not fill 60x40 pixels"
 
 
 def test_wrong_claim_is_a_defect():

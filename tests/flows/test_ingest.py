@@ -1,11 +1,15 @@
 """`visionline ingest` and `generate`: commits that hold a version and nothing else."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flows.ingest import _add_entries, _task_entry
+from stages.params import document
 
 CLASSES = ("a", "b")
 
@@ -139,3 +143,17 @@ def test_generate_draws_nothing_twice(with_data: Any) -> None:
     head = with_data.git("rev-parse", "HEAD")
     assert "there already" in with_data.ok("generate")
     assert with_data.git("rev-parse", "HEAD") == head
+
+
+@pytest.mark.parametrize("kind", document.task_kinds())
+def test_every_kind_gets_an_entry_that_is_valid_beside_another_of_its_dataset(kind: str, tmp_path: Path) -> None:
+    section = document.task_section(_task_entry("cells", kind, "net"))
+    assert section.kind == kind
+    backbone = {"dataset": "cells", "arch": "resnet18", "stem": "small", "objective": "supervised", "image_px": 64}
+    backbone["training"] = {"steps": 1}
+    taken = {**_task_entry("other", kind, "net")}
+    content = {"datasets": {"cells": {}, "other": {}}, "backbones": {"net": backbone}, "tasks": {"cells": taken}}
+    (tmp_path / "params.yaml").write_text(json.dumps(content))
+    with contextlib.chdir(tmp_path):
+        _add_entries("cells", kind)
+        assert document.load().tasks[f"cells-{kind.replace('_', '-')}"].dataset == "cells"

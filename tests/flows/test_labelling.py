@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from flows import labelling, predict
-from stages.data import formats
-from stages.metrics import run_lengths
+from stages.data import formats, run_lengths
 
 SCORES = {"a/1.png": 0.9, "b/1.png": 0.4, "b/2.png": 0.6}
 
@@ -71,7 +70,7 @@ def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     Image.new("RGB", (30, 20)).save(tmp_path / "1.png")
-    whole = run_lengths.encode(np.ones((20, 30), bool))
+    whole = run_lengths.encoded(np.ones((20, 30), bool))
     segment = {"label": "road", "score": 0.75, "share": 1.0, "segmentation": whole}
     answer = {"height": 20, "width": 30, "segments": [segment]}
     monkeypatch.setattr(labelling.predict, "predict", lambda *_: iter([(tmp_path / "1.png", answer)]))
@@ -84,3 +83,5 @@ def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch
     assert list(source.classes) == ["sky", "road"] and record.path == "images/001-1.png"
     assert (np.asarray(Image.open(record.mask.image.file)) == 1).all()
     assert predict.words(answer) == "road 100%"
+    several = {"labels": [{"label": "a", "score": 0.75}], "scores": {"a": 0.75, "b": 0.125}}
+    assert labelling.uncertainty(several) == 0.5

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stages.data.records import VOID
 from stages.metrics import bootstrap
 from stages.metrics.boundaries import boundaries, boundary_width_px
 from stages.metrics.cityscapes import LABEL_IDS, are_classes, label_ids, result_name
-from stages.metrics.run_lengths import bbox_xywh, decode, encode
 from stages.metrics.segmentation import IGNORED, Prediction, SegmentationMetric, Target
 
 CLASSES = ("sky", "road", "car", "pole")
@@ -190,16 +188,6 @@ def test_no_image_and_wrong_keys_are_errors():
         SegmentationMetric(CLASSES).update([Prediction("a", empty, np.zeros(4))], [Target("b", empty)])
     with pytest.raises(ValueError, match="not finite"):
         SegmentationMetric(CLASSES).update([Prediction("a", empty, np.full(4, np.nan))], [Target("a", empty)])
-
-
-def test_run_lengths_invert_and_what_is_ignored_has_one_number():
-    mask = random_maps(3)[0] == 1
-    assert (decode(encode(mask)) == mask).all() and encode(mask)["size"] == [24, 31]
-    rows, columns = np.nonzero(mask)
-    x, y, width, height = bbox_xywh(encode(mask))
-    assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert bbox_xywh(encode(mask & False)) == [0, 0, 0, 0]
-    assert IGNORED == VOID
 
 
 def test_cityscapes_numbers():

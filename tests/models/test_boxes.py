@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.models.boxes import best_boxes, check_targets
-from stages.params.detection import OneStageParams
+from stages.params.detectors import OneStageParams
 
 TWO = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0]])
 

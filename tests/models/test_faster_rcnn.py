@@ -10,7 +10,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stages.models import backbones
 from stages.models.faster_rcnn import FasterRCNN, box_head_losses
-from stages.params.detection import FasterRCNNParams
+from stages.params.detectors import FasterRCNNParams
 
 HEIGHT, WIDTH = 128, 192
 SIZES_PX = (16.0, 32.0, 64.0, 96.0, 128.0)

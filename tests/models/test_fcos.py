@@ -7,7 +7,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from stages.models import backbones
 from stages.models.fcos import FCOS
-from stages.params.detection import FCOSParams
+from stages.params.detectors import FCOSParams
 
 HEIGHT, WIDTH = 128, 192
 STRIDES = (8, 16, 32, 64, 128)

@@ -58,3 +58,20 @@ def test_fits_without_gradients_around_it():
         weight, bias = fit_linear(features, targets, 3, ProbeParams())
     hits = (features @ weight.T + bias).argmax(1) == targets
     assert hits.float().mean() > 0.55 and not weight.requires_grad
+
+
+def test_labels_each_by_itself_are_as_many_logistic_regressions():
+    features, targets = toy(4)
+    present = np.stack([targets == c for c in (0, 1)] + [targets % 2 == 0], axis=1)
+    weight, bias = fit_linear(
+        torch.from_numpy(features),
+        torch.from_numpy(present.astype(np.float32)),
+        3,
+        ProbeParams(l2=0.01, iterations=500),
+    )
+    scaled = (features - features.mean(0)) / features.std(0)
+    found = (torch.from_numpy(features) @ weight.T + bias).sigmoid().numpy()
+    for c in range(3):
+        reference = linear_model.LogisticRegression(C=1 / (2 * 0.01 * len(features)), tol=1e-8, max_iter=5000)
+        expected = reference.fit(scaled, present[:, c]).predict_proba(scaled)[:, 1]
+        np.testing.assert_allclose(found[:, c], expected, atol=2e-3)

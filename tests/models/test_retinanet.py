@@ -9,7 +9,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from stages.models import backbones
 from stages.models.pyramid import group_norm
 from stages.models.retinanet import RetinaNet
-from stages.params.detection import RetinaNetParams
+from stages.params.detectors import RetinaNetParams
 
 HEIGHT, WIDTH = 128, 192
 SIZES_PX = (24.0, 48.0, 96.0, 128.0, 160.0)

@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 from stages.models import backbones
 from stages.models.ssd import SSD, box_shapes
-from stages.params.detection import SSDParams
+from stages.params.detectors import SSDParams
 
 SIDE = 128
 SIZES_PX = (16.0, 32.0, 64.0, 96.0, 112.0, 128.0)

@@ -9,7 +9,7 @@ from torchvision.ops import complete_box_iou_loss, generalized_box_iou
 from stages.losses.assignment import task_aligned
 from stages.models import backbones, yolo
 from stages.models.yolo import YOLO, boxes_from, sides_from
-from stages.params.detection import YOLOParams
+from stages.params.detectors import YOLOParams
 
 HEIGHT, WIDTH = 64, 96
 

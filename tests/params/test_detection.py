@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from stages.params.detection import Arch, DetectorParams
+from stages.params.detection import Arch
+from stages.params.detectors import DetectorParams
 from stages.params.document import task_section
 
 ENTRY = {"kind": "detection", "dataset": "d", "backbone": "b", "training": {"steps": 1}}

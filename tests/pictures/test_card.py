@@ -104,6 +104,12 @@ def test_a_detector_has_sizes_and_no_calibration():
     assert summary(card(DETECTION)) == "detection of 2 classes: ap 0.500 on 30 test images"
 
 
+def test_sizes_of_masks_stand_before_those_of_boxes():
+    after = DETECTION["after"] | {"mask_ap_small": 0.0625, "mask_ar_small": None}
+    text = text_of(page(card(DETECTION | {"after": after}, classes={"disc": "disc"})))
+    assert "0.062" in text and text.index("mask_ap") < text.index("0.125")
+
+
 @pytest.mark.parametrize("missing", ["purpose", "limits"])
 def test_a_text_may_be_missing(missing):
     text = text_of(page(card(**{missing: ""})))

@@ -16,8 +16,10 @@ from stages.pictures.predictions import (
     draw_boxes,
     draw_classifications,
     draw_detections,
+    draw_labels,
     draw_scores,
     png,
+    with_masks,
 )
 
 NAMES = ("cell", "dust")
@@ -42,6 +44,28 @@ def halves(sheet):
     top, width = GAP_PX + STRIP_PX, 640
     left, right = GAP_PX, 2 * GAP_PX + width
     return pixels[top : top + 480, left : left + width], pixels[top : top + 480, right : right + width]
+
+
+def test_masks_are_translucent_with_an_outline_and_a_colour_of_their_own():
+    mask = np.zeros((240, 320), bool)  # half the image's size
+    mask[50:100, 100:200] = True
+    both = [mask, np.roll(mask, 100, 0)]
+    truth = target([200, 100, 400, 200], [200, 300, 400, 400], labels=[0, 0])
+    found = prediction([200, 300, 400, 400], [200, 100, 400, 200], scores=[0.9, 0.2], labels=[0, 0])
+    left, right = halves(draw_detections(GREY, truth, found, NAMES, masks=(both, both[::-1])))
+    for pixels, y, colour in (
+        (left, 150, class_colour(0)),
+        (left, 350, class_colour(1)),
+        (right, 350, class_colour(0)),
+    ):
+        blend = [round(0.6 * 128 + 0.4 * c) for c in colour]
+        assert np.abs(pixels[y, 300].astype(int) - blend).max() <= 1
+    assert tuple(right[150, 300]) == (128, 128, 128)  # under the threshold
+    clear = halves(draw_detections(GREY, target(labels=[]), prediction(), NAMES, masks=([], [])))[0]
+    assert (clear == 128).all()
+    outlined = np.asarray(with_masks(Image.fromarray(GREY), [mask], [(255, 0, 0)]))
+    assert tuple(outlined[100, 300]) == tuple(outlined[150, 200]) == (255, 0, 0)
+    assert tuple(outlined[99, 300]) == (128, 128, 128)
 
 
 def test_edges_lie_where_the_box_says():
@@ -91,6 +115,13 @@ def test_the_frame_says_right_or_wrong(truth, frame):
     assert (pixels[0] == frame).all()
     assert (pixels[:, -1] == frame).all()
     assert tuple(pixels[118, 118]) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(("truth", "frame"), [([0, 2], RIGHT), ([2], WRONG), ([0, 1, 2], WRONG), ([], WRONG)])
+def test_with_several_labels_the_frame_is_green_for_exactly_the_true_ones(truth, frame):
+    image = draw_labels(GREY, truth, np.array([0.6, 0.1, 0.7]), ["a", "b", "c"], 0.5)
+    assert image.size == draw_classifications(GREY, 0, np.array([0.6, 0.1, 0.7]), ["a", "b", "c"]).size
+    assert (np.asarray(image)[0] == frame).all()
 
 
 def test_fewer_than_three_classes():

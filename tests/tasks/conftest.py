@@ -45,7 +45,9 @@ class Drawn:
             return {"mask_labels": [name], "mask_pixels": [32 * 32]}[column] if index != 2 else None
         if column == "labels":
             return [name]
-        return [] if index == 2 else [{"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False}]
+        corners = [16.0, 16, 48, 16, 48, 48, 16, 48]
+        thing = {"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False, "polygons": [corners], "rle": None}
+        return [] if index == 2 else [thing]
 
     def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
         """The square's class, and the other one around it; nothing is known of the image without object."""

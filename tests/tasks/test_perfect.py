@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from stages.data import run_lengths
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection, segmentation
+from stages.metrics import classification, detection, instance_segmentation, multilabel, segmentation
 from stages.params.document import task_section
 from stages.tasks import task as tasks
 
@@ -33,6 +34,11 @@ def _(target: int, key: str) -> classification.Prediction:
 
 
 @perfect.register
+def _(target: multilabel.Target, key: str) -> classification.Prediction:
+    return classification.Prediction(key, target.is_present.astype(np.float32))
+
+
+@perfect.register
 def _(target: detection.Target, key: str) -> detection.Prediction:
     scores = np.linspace(0.9, 0.6, len(target.labels), dtype=np.float32)
     return detection.Prediction(key, target.boxes_xyxy, scores, target.labels)
@@ -41,6 +47,12 @@ def _(target: detection.Target, key: str) -> detection.Prediction:
 @perfect.register
 def _(target: segmentation.Target, key: str) -> segmentation.Prediction:
     return segmentation.Prediction(key, target.classes, np.full(len(CLASSES), 0.9, np.float32))
+
+
+@perfect.register
+def _(target: instance_segmentation.Target, key: str) -> instance_segmentation.Prediction:
+    scores = np.linspace(0.9, 0.6, len(target.labels), dtype=np.float32)
+    return instance_segmentation.Prediction(key, target.boxes_xyxy, scores, target.labels, target.masks)
 
 
 class Marked:
@@ -58,8 +70,14 @@ class Marked:
         """Of a column that any task asks for; a new one adds its own here."""
         corners = [(5, 5, 45, 50), (50, 10, 95, 75), (10, 55, 40, 78)][: index % 4]
         objects = [
-            {"label": CLASSES[(index + i) % 3], "bbox_xyxy": list(map(float, box)), "is_crowd": False}
-            for i, box in enumerate(corners)
+            {
+                "label": CLASSES[(index + i) % 3],
+                "bbox_xyxy": list(map(float, (x1, y1, x2, y2))),
+                "is_crowd": False,
+                "polygons": [list(map(float, (x1, y1, x2, y1, x2, y2, x1, y2)))],
+                "rle": None,
+            }
+            for i, (x1, y1, x2, y2) in enumerate(corners)
         ]
         numbers = self.mask(index, CLASSES)
         there = [n for n in range(3) if (numbers == n).any()]
@@ -126,6 +144,21 @@ def test_answer_of_a_classifier_by_hand():
     assert list(answer["scores"]) == ["b", "a", "c"]
 
 
+def test_answer_of_a_multi_label_classifier_by_hand_and_back():
+    task = tasks.build(task_section({"kind": "classification", "multi_label": True, **ENTRY}), CLASSES)
+    prediction = classification.Prediction("k", np.array([0.5, 0.75, 0.25], np.float32))
+    answer = json.loads(json.dumps(task.answer(prediction)))
+    assert answer["labels"] == [{"label": "b", "score": 0.75}, {"label": "a", "score": 0.5}]
+    assert list(answer["scores"]) == ["b", "a", "c"]
+    assert task.prediction("k", answer).probabilities.tolist() == [0.5, 0.75, 0.25]
+    assert task.answer(classification.Prediction("k", np.zeros(3, np.float32)))["labels"] == []
+
+
+def test_labels_of_objects_are_refused_for_one_label_an_image():
+    with pytest.raises(ValueError, match="labels_from: objects needs multi_label: true"):
+        task_section({"kind": "classification", "labels_from": "objects", **ENTRY})
+
+
 def test_answer_of_a_detector_by_hand():
     task = tasks.build(task_section({"kind": "detection", **ENTRY}), CLASSES)
     boxes = np.array([[1, 2, 3, 4], [5, 6, 7.5, 8]], np.float32)
@@ -135,3 +168,24 @@ def test_answer_of_a_detector_by_hand():
         {"label": "a", "score": 0.5, "box_xyxy": [5, 6, 7.5, 8]},
     ]
     assert task.answer(detection.Prediction("k", NO_BOXES, NO_NUMBERS, NO_NUMBERS))["boxes"] == []
+
+
+def test_answer_of_instance_segmentation_by_hand_and_back():
+    task = tasks.build(task_section({"kind": "instance_segmentation", **ENTRY}), CLASSES)
+    boxes = np.array([[1, 2, 3, 4.1], [5, 6, 7.5, 8]], np.float32)
+    mask = run_lengths.of_box((1, 2, 3, 4), 9, 10)
+    found = instance_segmentation.Prediction(
+        "k", boxes, np.array([0.7, 0.1], np.float32), np.array([2, 0]), (mask,) * 2
+    )
+    said = json.loads(json.dumps(task.answer(found)))
+    assert said["boxes"][1] | {"score": 0.1} == {
+        "label": "a", "score": 0.1, "box_xyxy": [5, 6, 7.5, 8], "mask": {"size": [9, 10], "counts": mask["counts"]}
+    }  # fmt: skip
+    back = task.prediction("k", said)
+    assert back.boxes_xyxy.tobytes() == boxes.tobytes() and back.scores.tobytes() == found.scores.tobytes()
+    assert back.labels.tolist() == [2, 0] and back.masks == found.masks
+    other = {"boxes": [{**said["boxes"][0], "label": "of another version"}, said["boxes"][1]]}
+    assert len(task.prediction("k", other).masks) == 1
+    said["boxes"][0]["mask"]["size"] = [10, 10]
+    with pytest.raises(ValueError, match="image k: run lengths of an answer do not fill"):
+        task.prediction("k", said)

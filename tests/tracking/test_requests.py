@@ -1,18 +1,28 @@
-"""What of an answer is logged, whatever its form."""
+"""What the log keeps of answers."""
+
+from typing import Any
 
 import pytest
 
+from flows.predict import words
 from stages.tracking.requests import said
 
-BOX = {"label": "cell", "score": 0.9, "box_xyxy": [0, 0, 1, 1]}
+SCORES = {"cat": 0.75, "dog": 0.5}
+SURE, UNSURE = ({"label": "cat", "score": score, "box_xyxy": [0, 0, 1, 1]} for score in (0.75, 0.2))
 
 
 @pytest.mark.parametrize(
-    ("answer", "labels", "scores"),
+    ("answer", "kept", "line"),
     [
-        ({"label": "cat", "score": 0.1, "scores": {"cat": 0.1}}, ("cat",), (0.1,)),
-        ({"boxes": [BOX, BOX | {"score": 0.2}]}, ("cell",), (0.9,)),
-        ({"boxes": []}, (), ()),
+        ({"label": "cat", "score": 0.2, "scores": SCORES}, (("cat",), (0.2,)), "cat 0.20"),
+        ({"boxes": [SURE, UNSURE]}, (("cat",), (0.75,)), "1 cat"),
+        ({"boxes": []}, ((), ()), "nothing found"),
+        (
+            {"labels": [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}], "scores": SCORES},
+            (("cat", "dog"), (0.75, 0.25)),
+            "cat 0.75, dog 0.25",
+        ),
+        ({"labels": [], "scores": SCORES}, ((), ()), "no label"),
         (
             {
                 "height": 4,
@@ -23,11 +33,12 @@ BOX = {"label": "cell", "score": 0.9, "box_xyxy": [0, 0, 1, 1]}
                     {"label": "pole", "score": 0.9, "share": 0.008, "segmentation": {}},
                 ],
             },
-            ("road", "sky"),
-            (0.8124, 0.7),
+            (("road", "sky"), (0.8124, 0.7)),
+            "road 60%, sky 39%",
         ),
     ],
 )
-def test_labels_and_scores_of_an_answer(answer, labels, scores):
-    assert said([answer]) == (labels, scores)
-    assert said([answer, answer]) == (labels * 2, scores * 2)
+def test_labels_and_scores_of_every_form_of_answer(answer: Any, kept: Any, line: str) -> None:
+    assert said([answer]) == kept
+    assert said([answer, answer]) == (kept[0] * 2, kept[1] * 2)
+    assert words(answer) == line

@@ -2,13 +2,11 @@
 
 from typing import Any, TypeGuard
 
-from pycocotools import mask
-
+from stages.data import run_lengths
 from stages.data.records import Box
 
 _Size = tuple[int, int] | None
 _MAX_COORDINATE = 1e9  # also stops what a float can't hold
-_MAX_SHIFT = 60  # bits of one run length; without an end, a hostile one takes quadratic time
 
 
 def read_object(
@@ -58,38 +56,13 @@ def _read_segmentation(value: Any, size_px: _Size) -> tuple[tuple[tuple[float, .
 
 
 def _read_rle(value: dict[str, Any], size_px: _Size) -> str | None:
-    """Compressed counts of either kind of run lengths; None unless they cover exactly the image that is claimed.
-
-    pycocotools writes beyond its buffer for runs that don't: they are counted here before it sees them.
-    """
+    """Compressed counts of either kind of run lengths; None unless they cover exactly the image that is claimed."""
     counts, size = value.get("counts"), value.get("size")
     if size_px is None or size != [size_px[1], size_px[0]]:
         return None
-    runs: Any = _decode_runs(counts) if isinstance(counts, str) else counts
-    is_counted = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-    if not is_counted or sum(runs) != size_px[0] * size_px[1]:
-        return None
     if isinstance(counts, str):
-        return counts
-    compressed: bytes = mask.frPyObjects({"counts": runs, "size": size}, *size)["counts"]
-    return compressed.decode("ascii")
-
-
-def _decode_runs(counts: str) -> list[int]:
-    """Run lengths out of COCO's text form (rleFrString of cocoapi's maskApi.c); [] when it is none.
-
-    Little-endian groups of 5 bits + 48, bit 5: more follow, bit 4 of the last: negative; from the fourth run on, the
-    difference to the run before the last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for group in (ord(character) - 48 for character in counts):
-        if not 0 <= group < 64 or shift > _MAX_SHIFT:
-            return []
-        value |= (group & 0x1F) << shift
-        shift += 5
-        if not group & 0x20:
-            value -= (1 << shift) if group & 0x10 else 0
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    return [] if shift else runs
+        return counts if run_lengths.fills(counts, *size) else None
+    is_counted = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
+    if not isinstance(counts, list) or not is_counted or sum(counts) != size[0] * size[1]:
+        return None
+    return str(run_lengths.of_runs(counts, *size)["counts"])

@@ -37,5 +37,9 @@ class ClassificationSamples:
         else:
             random = transforms.generator(self.augment_seed, epoch, encoded.key)
             image.copy_(transforms.random_resized_crop(pixels, size_px, self.augmentation, random))
+        return {"key": encoded.key, "target": self.target(encoded.key, index)}
+
+    def target(self, key: str, index: int) -> Any:
+        """What a sample is measured by."""
         labels = self.images.value("labels", index)
-        return {"key": encoded.key, "target": self.number[labels[0]] if labels else -1}
+        return self.number[labels[0]] if labels else -1

@@ -37,6 +37,20 @@ class DetectionSamples:
 
     def load(self, index: int, epoch: int, image: Tensor) -> dict[str, Any]:
         """Fill `image`, randomly varied if an augment_seed was given."""
+        encoded, placement = self.placed(index, epoch, image)
+        target = self._objects(encoded, self.images.value("objects", index) or [])
+        boxes = placement.to_canvas(target.boxes_xyxy)
+        is_kept = self._is_large(boxes) & ~target.is_crowd
+        return {
+            "key": encoded.key,
+            "target": target,
+            "placement": placement,
+            "boxes_xyxy": boxes[is_kept],
+            "labels": target.labels[is_kept],
+        }
+
+    def placed(self, index: int, epoch: int, image: Tensor) -> tuple[Encoded, transforms.Placement]:
+        """Fill `image`; the original as it is stored, and where it lies on the canvas."""
         encoded = self.images.image(index)
         pixels = encoded.decode()
         size, canvas = (encoded.height, encoded.width), (self.image_shape[1], self.image_shape[2])
@@ -48,16 +62,10 @@ class DetectionSamples:
             pixels = transforms.recolour(pixels, self.augmentation, random)
             pixels = transforms.erased(pixels, self.augmentation.random_erasing, random)
         transforms.place(pixels, placement, image)
-        target = self._objects(encoded, self.images.value("objects", index) or [])
-        boxes = placement.to_canvas(target.boxes_xyxy)
-        is_kept = ((boxes[:, 2:] - boxes[:, :2]) >= self.MIN_SIDE_PX).all(1) & ~target.is_crowd
-        return {
-            "key": encoded.key,
-            "target": target,
-            "placement": placement,
-            "boxes_xyxy": boxes[is_kept],
-            "labels": target.labels[is_kept],
-        }
+        return encoded, placement
+
+    def _is_large(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        return ((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) >= self.MIN_SIDE_PX).all(1)
 
     def _objects(self, image: Encoded, objects: list[dict[str, Any]]) -> Target:
         return Target(

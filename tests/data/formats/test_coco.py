@@ -11,9 +11,9 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 
 from stages.data.formats import open_source
-from stages.data.formats._coco_objects import _decode_runs
 from stages.data.formats.coco import read
 from stages.data.records import Record, Rejected
+from stages.data.run_lengths import runs_of
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 
@@ -353,7 +353,7 @@ class TestObjects:
         for segmentation in ({"size": [48, 64], "counts": counts}, {"size": [48, 64], "counts": compressed}):
             item = only(tmp_path, segmentation=segmentation, iscrowd=1)
             assert (item.boxes[0].rle, item.defects) == (compressed, ())
-        assert _decode_runs(compressed) == counts
+        assert runs_of(compressed).tolist() == counts
 
     @pytest.mark.parametrize(
         "segmentation",

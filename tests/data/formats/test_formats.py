@@ -18,13 +18,14 @@ REAL = {
     "camvid": "camvid",
     "mask-png": "coco128-yolo",
     "coco-panoptic": "coco128-yolo",
+    "pennfudan": "pennfudan",
 }
 
 
 def test_the_names_are_the_modules_on_disk():
     assert formats.names() == [
-        *("camvid", "cityscapes", "coco", "coco-panoptic", "imagefolder", "imagenet", "mask-png", "tiny-imagenet"),
-        *("voc", "voc-segmentation"),
+        *("camvid", "cityscapes", "coco", "coco-panoptic", "imagefolder", "imagenet", "mask-png"),
+        *("pennfudan", "tiny-imagenet", "voc", "voc-segmentation"),
     ]
 
 
@@ -59,7 +60,7 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("fmt", ["imagefolder", "tiny-imagenet", "imagenet", "camvid", "cityscapes"])
+@pytest.mark.parametrize("fmt", ["imagefolder", "pennfudan", "tiny-imagenet", "imagenet", "camvid", "cityscapes"])
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
         formats.open_source(fmt, tmp_path, images=tmp_path)
