@@ -43,7 +43,7 @@ def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], B
         run.log_params({"seed": seed, "cpu_threads": document.cpu_threads(), **params.model_dump(mode="json")})
         run.log_dataset(params.dataset, "training")
         session.prepare_torch(seed, document.cpu_threads())
-        task = tasks.build(params, dataset.classes)
+        task = tasks.build(params, dataset.classes, dataset.skeleton)
         backbone = make_backbone(params.backbone)
         model = task.model(backbone)
         result = session.train(task, model, dataset, params.training, seed, run)
@@ -53,6 +53,7 @@ def _train(stage: str, key: str, output: Path, make_backbone: "Callable[[str], B
             "params": params.model_dump(mode="json"),
             "classes": list(dataset.classes),
             "titles": dict(dataset.titles),
+            **({"skeleton": dataset.skeleton.to_json()} if len(dataset.skeleton) else {}),
         }
         session.keep(output, model, task.main_metric, result, facts, run)
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from itertools import pairwise
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stages.models.backbone import Backbone
 from stages.models.roi_align import PyramidRoIAlign
-from stages.params.detection import FasterRCNNParams
+from stages.params.faster_rcnn import FasterRCNNParams
 
 _ROI_CELLS = 7
 
@@ -40,7 +41,7 @@ class FasterRCNN(nn.Module):
         backbone.features_only()
         self.backbone = backbone
         self._first = _first_map(backbone, params)
-        strides = backbone.strides[self._first :]
+        self.strides = strides = backbone.strides[self._first :]
         num_levels = len(params.anchor_sizes_px)
         self.fpn = FeaturePyramidNetwork(
             list(backbone.channels[self._first :]),
@@ -107,10 +108,32 @@ class _BoxPredictor(FastRCNNPredictor):
         return self.cls_score(self.dropout(x)).float(), self.bbox_pred(x).float()
 
 
+class ObjectHead(Protocol):
+    """A module that finds more than a box of each object: a mask, joints."""
+
+    def losses(
+        self,
+        pyramid: dict[str, Tensor],
+        regions: list[Tensor],
+        matched: list[Tensor],
+        targets: list[dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Losses by name, for the sampled regions [k, 4] that show an object, and its place [k] among the targets."""
+        ...
+
+    def found(self, pyramid: dict[str, Tensor], detections: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The detections of each image with what it finds of them, float32 whatever autocast chose."""
+        ...
+
+
 class _BoxHeads(RoIHeads):
-    """torchvision's box heads with label smoothing."""
+    """torchvision's box heads with label smoothing, and with whatever head else looks at the objects."""
 
     label_smoothing = 0.0
+
+    def add_head(self, head: nn.Module) -> None:
+        """Have an ObjectHead train and answer beside the box head."""
+        self.object_head = head
 
     def forward(
         self,
@@ -120,13 +143,19 @@ class _BoxHeads(RoIHeads):
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         if self.training:
-            proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+            proposals, matched, labels, deltas = self.select_training_samples(proposals, targets)
         pooled = self.box_roi_pool(features, proposals, image_shapes)
         class_logits, box_regression = self.box_predictor(self.box_head(pooled))
+        other = cast(ObjectHead | None, getattr(self, "object_head", None))
         if self.training:
-            return [], box_head_losses(class_logits, box_regression, labels, deltas, self.label_smoothing)
+            losses = box_head_losses(class_logits, box_regression, labels, deltas, self.label_smoothing)
+            if other:
+                regions, places = ([of[n > 0] for of, n in zip(x, labels, strict=True)] for x in (proposals, matched))
+                losses |= other.losses(features, regions, places, cast(list[dict[str, Tensor]], targets))
+            return [], losses
         found = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        return [{"boxes": b, "labels": n, "scores": s} for b, s, n in zip(*found, strict=True)], {}
+        detections = [{"boxes": b, "labels": n, "scores": s} for b, s, n in zip(*found, strict=True)]
+        return (other.found(features, detections) if other else detections), {}
 
 
 def box_head_losses(
@@ -180,7 +209,7 @@ def _rpn(params: FasterRCNNParams, strides: tuple[int, ...]) -> RegionProposalNe
 
 def _roi_heads(
     params: FasterRCNNParams, strides: tuple[int, ...], num_classes: int, label_smoothing: float, dropout: float
-) -> RoIHeads:
+) -> _BoxHeads:
     heads = _BoxHeads(
         PyramidRoIAlign(strides, _ROI_CELLS),
         TwoMLPHead(params.fpn_channels * _ROI_CELLS**2, params.head_channels),

@@ -24,3 +24,9 @@ class DetectionAugmentation(Section):
     brightness: Fraction = Field(0.0, description="largest relative change")
     contrast: Fraction = Field(0.0, description="largest relative change")
     scale: tuple[float, float] = Field((1.0, 1.0), description="random zoom: over 1 crops, under 1 shrinks")
+
+
+class KeypointAugmentation(DetectionAugmentation):
+    """Flips, colour and scale, and for heatmaps rotation; joints follow the image, left and right change places."""
+
+    rotation_deg: float = Field(0.0, ge=0, le=180, description="heatmaps only: largest turn either way, degrees")

@@ -18,6 +18,7 @@ from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
 from stages.params.classification import Params
+from stages.params.skeleton import Skeleton
 from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Task:
     curve_metrics = ("top1", "nll")
     columns = ("labels",)
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
         self.params, self.classes = params, tuple(classes)
 
     def samples(self, images: Images, augment_seed: int | None = None) -> ClassificationSamples:

@@ -11,6 +11,7 @@ from stages.data.samples import LooseImages
 from stages.models import backbones, folder
 from stages.models.weights import load_weights
 from stages.params.document import task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 
@@ -19,7 +20,8 @@ class Trained:
 
     def __init__(self, path: Path) -> None:
         facts = folder.facts(path)
-        self.task = tasks.build(task_section(facts["params"]), facts["classes"])
+        skeleton = Skeleton.from_json(facts.get("skeleton"))
+        self.task = tasks.build(task_section(facts["params"]), facts["classes"], skeleton)
         self.model: nn.Module = self.task.model(backbones.build(facts["arch"], stem=facts["stem"]))
         report = load_weights(self.model, path / folder.WEIGHTS)
         if report.missing or report.mismatched:

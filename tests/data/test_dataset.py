@@ -82,7 +82,7 @@ def test_description_of_a_source():
 def test_facts(tmp_path):
     dataset = write(tmp_path / "pets", sample(1), sample(2), sample(3, "test"))
     assert (dataset.name, dataset.task, dataset.classes) == ("pets", "classification", ("n02", "1", "n01"))
-    assert dataset.titles["n01"] == "dog" and dataset.skeleton == ()
+    assert dataset.titles["n01"] == "dog" and len(dataset.skeleton) == 0
     assert dataset.splits == {"train": 2, "test": 1} and list(dataset.splits) == ["train", "test"]
 
 

@@ -12,9 +12,11 @@ from ruamel.yaml import YAML
 
 from stages.data.samples import Encoded
 from stages.params.document import task_kinds, task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 CLASSES = ("disc", "square")
+JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"), ((0, 1), (1, 3), (3, 2), (2, 0)))
 TRAINING = {"steps": 1, "precision": "fp32"}
 SMALLEST = {
     f"{kind}-{variant}": {"kind": kind, "dataset": "d", "backbone": "b", "training": TRAINING, **keys}
@@ -41,7 +43,9 @@ class Drawn:
         name = CLASSES[index % 2]
         if column == "labels":
             return [name]
-        return [] if index == 2 else [{"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False}]
+        corners = [16, 16, 2, 48, 16, 2, 16, 48, 2, 48, 48, 1]
+        drawn = {"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False, "keypoints": corners}
+        return [] if index == 2 else [drawn]
 
 
 @pytest.fixture
@@ -58,4 +62,4 @@ def smallest(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def task(smallest: Mapping[str, Any]) -> Any:
     """The task of that entry on the classes of the drawn images."""
-    return tasks.build(task_section(smallest), CLASSES)
+    return tasks.build(task_section(smallest), CLASSES, JOINTS)

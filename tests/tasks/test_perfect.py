@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection
+from stages.metrics import classification, detection, keypoints
 from stages.params.document import task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 CLASSES = ("a", "b", "c")
+JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"))
 ENTRY = {"dataset": "d", "backbone": "b", "training": {"steps": 1}}
 NO_BOXES, NO_NUMBERS = np.zeros((0, 4), np.float32), np.zeros(0)
 
@@ -38,6 +40,12 @@ def _(target: detection.Target, key: str) -> detection.Prediction:
     return detection.Prediction(key, target.boxes_xyxy, scores, target.labels)
 
 
+@perfect.register
+def _(target: keypoints.Target, key: str) -> keypoints.Prediction:
+    scores = np.linspace(0.9, 0.6, len(target.labels), dtype=np.float32)
+    return keypoints.Prediction(key, target.boxes_xyxy, scores, target.labels, target.keypoints)
+
+
 class Marked:
     """Six images, each with one label and up to three boxes; one has no object."""
 
@@ -53,7 +61,12 @@ class Marked:
         """Of a column that any task asks for; a new one adds its own here."""
         corners = [(5, 5, 45, 50), (50, 10, 95, 75), (10, 55, 40, 78)][: index % 4]
         objects = [
-            {"label": CLASSES[(index + i) % 3], "bbox_xyxy": list(map(float, box)), "is_crowd": False}
+            {
+                "label": CLASSES[(index + i) % 3],
+                "bbox_xyxy": list(map(float, box)),
+                "is_crowd": False,
+                "keypoints": [v for x, y in ((0, 1), (2, 1), (0, 3), (2, 3)) for v in (box[x], box[y], 2.0)],
+            }
             for i, box in enumerate(corners)
         ]
         return {"labels": [CLASSES[index % 3]], "objects": objects}[column]
@@ -61,7 +74,7 @@ class Marked:
 
 def truth(entry):
     """A task and its targets by key, as its own samples give them."""
-    task = tasks.build(task_section(entry), CLASSES)
+    task = tasks.build(task_section(entry), CLASSES, JOINTS)
     samples = task.samples(Marked())
     items = [samples.load(i, 0, torch.empty(samples.image_shape, dtype=torch.uint8)) for i in range(6)]
     return task, {item["key"]: item["target"] for item in items}
