@@ -23,9 +23,6 @@ class Crowd(Protocol):
     @property
     def keypoints(self) -> NDArray[np.float32]: ...
 
-    @property
-    def crowd_index(self) -> float | None: ...
-
 
 def object_keypoint_similarity(
     truth: NDArray[Any], areas: NDArray[Any], found: NDArray[Any], sigmas: NDArray[Any]
@@ -103,10 +100,8 @@ def _lengths(truth: NDArray[Any], start: int | None, end: int | None) -> NDArray
 def crowd_index(crowd: Crowd) -> float:
     """Mean over persons of others' joints in their box over their own joints (Li et al. 2019, equation 3).
 
-    CrowdPose gives an index with each image, which counts persons that it does not publish: that one goes first.
+    Persons without a labelled joint are left out, as in the index that CrowdPose's files give with each image.
     """
-    if crowd.crowd_index is not None:
-        return crowd.crowd_index
     labelled = crowd.keypoints[..., 2] > 0
     x, y = crowd.keypoints[None, ..., 0], crowd.keypoints[None, ..., 1]
     x1, y1, x2, y2 = (crowd.boxes_xyxy[:, i, None, None] for i in range(4))

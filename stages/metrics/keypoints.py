@@ -41,7 +41,6 @@ class Target:
     is_crowd: NDArray[np.bool_]  # [M], True: a region whose detections are neither right nor wrong
     keypoints: NDArray[np.float32]  # [M, K, 3]: x, y, visibility; 0: not labelled, and the place means nothing
     areas: NDArray[np.float32] | None = None  # [M], what OKS goes by; None: BOX_AREA_SHARE of the boxes
-    crowd_index: float | None = None  # as CrowdPose gives it; None: by its formula from boxes and joints
 
     @property
     def oks_areas(self) -> NDArray[np.float64]:

@@ -60,6 +60,11 @@ def _doubling(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(deconvolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
+def distributions(logits: Tensor, sigma_cells: float) -> Tensor:
+    """The softmax of each map [B, K, H, W] over its cells, in units of the peak of the Gaussian it learned from."""
+    return logits.flatten(2).softmax(2).view_as(logits) * (2 * math.pi * sigma_cells**2)
+
+
 def decoded(heatmaps: Tensor, method: str, sigma_cells: float) -> tuple[Tensor, Tensor]:
     """Places float32 [B, K, 2] (x, y in cells, the first one's centre at 0.5) and heights [B, K] of the peaks.
 

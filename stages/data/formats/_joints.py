@@ -1,6 +1,5 @@
-"""What the readers of pose formats share: a box around joints, sizes of images, MATLAB files."""
+"""What the readers of pose formats share: a box around joints, joints outside their image, sizes of images."""
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 MARGIN = 0.1  # on each side, of the longer side of the joints' box: joints lie within a body
 BOX_NOTE = f"boxes are those of the labelled joints, with {MARGIN:.0%} of their longer side around them"
@@ -55,16 +52,3 @@ def size_of(file: Path) -> _Size:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-
-
-def read_mat(file: Path, variable: str, **options: Any) -> Any:
-    """A variable of a MATLAB file up to version 7, which holds arrays and no code; ValueError when it can't be read."""
-    try:
-        content = loadmat(file, variable_names=[variable], **options)
-    except NotImplementedError:
-        raise ValueError(f"{file} is a MATLAB 7.3 file: save it with -v7") from None
-    except (MatReadError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file} is no MATLAB file that can be read: {error or type(error).__name__}") from None
-    if variable not in content:
-        raise ValueError(f"{file} has no variable {variable!r}")
-    return content[variable]

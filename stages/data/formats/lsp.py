@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.formats._files import Catalogue, refuse_images
-from stages.data.formats._joints import BOX_NOTE, box_of, flat, outside, read_mat, size_of
+from stages.data.formats._joints import BOX_NOTE, box_of, flat, outside, size_of
+from stages.data.formats._mat import read_mat
 from stages.data.records import Box, Record, Rejected, Source
 
 JOINTS = (

@@ -15,15 +15,21 @@ REAL = {
     "imagenet": "imagenet-sample",
     "voc": "bccd",
     "coco": "coco-mini",
+    "lsp": "lspet-400",
+    "mpii": "pose-samples/mpii",
+    "crowdpose": "pose-samples/crowdpose",
+    "ochuman": "pose-samples/ochuman",
 }
 
 
 def test_the_names_are_the_modules_on_disk():
-    assert formats.names() == ["coco", "imagefolder", "imagenet", "tiny-imagenet", "voc"]
+    pose = {"crowdpose", "lsp", "mpii", "ochuman", "posetrack"}
+    assert {*formats.names()} == {"coco", "imagefolder", "imagenet", "tiny-imagenet", "voc", *pose}
+    assert formats.names() == sorted(formats.names())
 
 
 def test_an_unknown_format_answers_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"'yolo' is unknown: use one of coco, imagefolder, imagenet, tiny-imagenet"):
+    with pytest.raises(ValueError, match=rf"'yolo' is unknown: use one of {', '.join(formats.names())}"):
         formats.open_source("yolo", tmp_path)
 
 
@@ -53,7 +59,7 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("fmt", ["imagefolder", "tiny-imagenet", "imagenet"])
+@pytest.mark.parametrize("fmt", ["imagefolder", "lsp", "tiny-imagenet", "imagenet"])
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
         formats.open_source(fmt, tmp_path, images=tmp_path)
