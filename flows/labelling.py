@@ -35,7 +35,7 @@ def ask(name: str, inputs: Path, num: int) -> Path:
         image = Path(shutil.copyfile(file, batch / "images" / f"{number:03}-{file.name}"))
         answers[image] = _guess(answer) | {"uncertainty": round(unsure, 4)}
     written = predict.Written(folder.absolute() / "previews", batch / TASK, requests.MIN_SCORE)
-    with predict.exported(list(answers), written, predict.classes(name)) as export:
+    with predict.exported(list(answers), written, predict.facts_of(name)) as export:
         for image, answer in answers.items():
             export(image, answer)
     return folder / BATCH

@@ -105,6 +105,8 @@ def _metrics(card: Card) -> str:
 def _slices(card: Card) -> str:
     after = card.report["after"]
     tables = [_scores("class", after["per_class"])]
+    if "per_joint" in after:
+        tables.append(_scores("joint", after["per_joint"]))
     sizes = {size: {kind: after.get(f"{kind}_{size}") for kind in ("ap", "ar")} for size in SIZES}
     if any(f"ap_{size}" in after for size in SIZES):
         tables.append(_scores("object size (COCO)", sizes))

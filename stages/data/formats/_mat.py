@@ -14,7 +14,7 @@ def read_mat(file: Path, variable: str, **options: Any) -> Any:
         content = loadmat(file, variable_names=[variable], **options)
     except NotImplementedError:
         raise ValueError(f"{file} is a MATLAB 7.3 file: save it with -v7") from None
-    except (MatReadError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error) as error:
+    except (MatReadError, ValueError, TypeError, KeyError, IndexError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} is no MATLAB file that can be read: {error or type(error).__name__}") from None
     if variable not in content:
         raise ValueError(f"{file} has no variable {variable!r}")
