@@ -1,7 +1,7 @@
 """Stage `export`: answers of a model, a JSON line each on stdin, as pictures and as a COCO file.
 
-The first line has `classes`, `min_score`, perhaps `skeleton` and `coco`, the file to write; each further one has `file`,
-`name`, `answer` and perhaps `picture`, the file to write.
+The first line has `classes`, `min_score`, perhaps `skeleton` and `coco`, the file to write; each further one has
+`file`, `name`, `answer` and perhaps `picture`, the file to write.
 """
 
 import json

@@ -24,17 +24,6 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, sigma_cells: float) -> Ten
     only scales the loss.
     """
     is_labelled = (keypoints[..., 2] > 0).float()
-    errors = (heatmaps.float() - gaussians(keypoints, *heatmaps.shape[-2:], sigma_cells)).square().mean((2, 3))
+    height, width = heatmaps.shape[-2:]
+    errors = (heatmaps.float() - gaussians(keypoints, height, width, sigma_cells)).square().mean((2, 3))
     return (errors * is_labelled).sum() / is_labelled.sum().clamp(min=1)
-
-
-def distribution_loss(logits: Tensor, keypoints: Tensor, sigma_cells: float) -> Tensor:
-    """Cross-entropy of each map over its cells with its Gaussian, made to sum to 1; mean over labelled joints.
-
-    logits: float [B, K, H, W]; keypoints as in `gaussians`. He et al. 2017 (section 5) do so with one cell a joint.
-    """
-    is_labelled = (keypoints[..., 2] > 0).float()
-    wanted = gaussians(keypoints, *logits.shape[-2:], sigma_cells).flatten(2)
-    wanted = wanted / wanted.sum(2, keepdim=True).clamp(min=1e-12)
-    entropy = -(wanted * logits.float().flatten(2).log_softmax(2)).sum(2)
-    return (entropy * is_labelled).sum() / is_labelled.sum().clamp(min=1)

@@ -144,10 +144,10 @@ class KeypointMetric:
             hits, measured = self._measure().of_images("pck", len(self.samples))
             quality = np.where(measured > 0, hits / np.maximum(measured, 1), 1.0)
         else:
-            matches, num_images = self._evaluate().matches, len(self.samples)
-            hits = sum(np.bincount(m.images[self._counted(m, m.is_true)], minlength=num_images) for m in matches)
-            found = sum(np.bincount(m.images[self._counted(m, m.is_valid)], minlength=num_images) for m in matches)
-            persons = found + sum(m.num_truth for m in matches)
+            matches, N = self._evaluate().matches, len(self.samples)
+            hits = np.sum([np.bincount(m.images[self._counted(m, m.is_true)], minlength=N) for m in matches], axis=0)
+            found = np.sum([np.bincount(m.images[self._counted(m, m.is_valid)], minlength=N) for m in matches], axis=0)
+            persons = found + np.sum([m.num_truth for m in matches], axis=0)
             quality = np.where(persons > 0, 2 * hits / np.maximum(persons, 1), 1.0)
         return dict(zip(sorted(self.samples), quality.tolist(), strict=True))
 
@@ -292,7 +292,8 @@ class KeypointMetric:
         self._check_arrays(f"target of image {target.key}", target, target.is_crowd, areas)
 
     def _check_arrays(self, what: str, side: Prediction | Target, *columns: NDArray[Any]) -> None:
-        N, arrays = len(side.labels), (side.boxes_xyxy, side.keypoints, side.labels, *columns)
+        N = len(side.labels)
+        arrays: list[NDArray[Any]] = [side.boxes_xyxy, side.keypoints, side.labels, *columns]
         shapes = [array.shape for array in arrays]
         if shapes != [(N, 4), (N, len(self.skeleton), 3), *[(N,)] * (1 + len(columns))]:
             raise ValueError(

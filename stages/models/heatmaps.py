@@ -39,7 +39,8 @@ class HeatmapNet(nn.Module):
                 self.lateral[str(i)] = nn.Conv2d(finer, width, 1)
         self.last = nn.Conv2d(width if count else backbone.channels[-1], num_joints, 1)
         nn.init.normal_(self.last.weight, std=0.001)
-        nn.init.zeros_(self.last.bias)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float32 [B, K, H / stride, W / stride] of images float [B, 3, H, W]; a joint's own cell is near 1."""
@@ -58,11 +59,6 @@ def _doubling(in_channels: int, channels: int) -> nn.Sequential:
     deconvolution = nn.ConvTranspose2d(in_channels, channels, 4, stride=2, padding=1, bias=False)
     nn.init.normal_(deconvolution.weight, std=0.001)  # as in the paper's code
     return nn.Sequential(deconvolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-
-def distributions(logits: Tensor, sigma_cells: float) -> Tensor:
-    """The softmax of each map [B, K, H, W] over its cells, in units of the peak of the Gaussian it learned from."""
-    return logits.flatten(2).softmax(2).view_as(logits) * (2 * math.pi * sigma_cells**2)
 
 
 def decoded(heatmaps: Tensor, method: str, sigma_cells: float) -> tuple[Tensor, Tensor]:

@@ -41,11 +41,6 @@ class HeatmapParams(Section):
     channels: int = Field(256, ge=8, le=1024, description="width of the deconvolutions")
     stride_px: Literal[2, 4, 8, 16] = Field(4, description="pixels a cell of the heatmaps")
     sigma_cells: float = Field(2.0, ge=0.5, le=10, description="deviation of a joint's Gaussian, cells of the heatmap")
-    loss: Literal["mse", "cross_entropy"] = Field(
-        "mse",
-        description="mse: the paper's. cross_entropy: each map is a distribution over its cells, as in Keypoint R-CNN; "
-        "learns in far fewer steps",
-    )
     decoding: Literal["dark", "quarter"] = Field(
         "dark", description="place within a cell: by Zhang et al. 2020, or a quarter cell towards the second highest"
     )

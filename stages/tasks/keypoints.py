@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from stages.data.loader import Batch, Samples
 from stages.data.samples import Images
 from stages.data.targets.keypoints import KeypointSamples, PersonSamples
-from stages.losses.heatmaps import distribution_loss, heatmap_loss
+from stages.losses.heatmaps import heatmap_loss
 from stages.metrics.joints import has_torso
 from stages.metrics.keypoints import KeypointMetric, Prediction, Target
 from stages.models.backbones import Backbone
 from stages.models.folder import write_json
-from stages.models.heatmaps import HeatmapNet, decoded, distributions
+from stages.models.heatmaps import HeatmapNet, decoded
 from stages.models.keypoint_rcnn import KeypointRCNN
 from stages.params.keypoints import Params
 from stages.params.skeleton import Skeleton
@@ -79,8 +79,7 @@ class Task:
         if self.by_heatmaps:
             keypoints = torch.tensor(np.stack(batch["keypoints"]), dtype=torch.float32, device=device)
             keypoints[..., :2] /= self.params.heatmaps.stride_px
-            of_maps = heatmap_loss if self.params.heatmaps.loss == "mse" else distribution_loss
-            return {"loss": of_maps(model(batch["images"]), keypoints, self.params.heatmaps.sigma_cells)}
+            return {"loss": heatmap_loss(model(batch["images"]), keypoints, self.params.heatmaps.sigma_cells)}
         columns = (batch["boxes_xyxy"], batch["labels"], batch["keypoints"])
         targets = [
             {
@@ -142,7 +141,7 @@ class Task:
     def explained(self, model: nn.Module, batch: Batch) -> Explained:
         """The score of the surest person, none where nobody is found; of heatmaps the mean of their peaks."""
         if self.by_heatmaps:
-            score = self._heatmaps(model, batch["images"])[0].flatten(1).amax(1).mean()
+            score = model(batch["images"])[0].flatten(1).amax(1).mean()
             return Explained(score, f"{self.label}, joints {float(score.detach()):.2f}")
         found = model(batch["images"], _sizes(batch), None)[0]
         if not len(found["scores"]):
@@ -178,16 +177,11 @@ class Task:
         write_json(folder / "ground_truth.json", metric.ground_truth())
         write_json(folder / "predictions.json", metric.results())
 
-    def _heatmaps(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Float32 [B, K, H, W], near 1 where a joint is."""
-        params, found = self.params.heatmaps, model(images)
-        return found if params.loss == "mse" else distributions(found, params.sigma_cells)
-
     def _by_heatmaps(self, model: nn.Module, batch: Batch) -> list[Prediction]:
         params = self.params.heatmaps
-        heatmaps = self._heatmaps(model, batch["images"])
+        heatmaps = model(batch["images"])
         if params.flip_test:
-            mirrored = self._heatmaps(model, batch["images"].flip(-1)).flip(-1)
+            mirrored = model(batch["images"].flip(-1)).flip(-1)
             heatmaps = (heatmaps + mirrored[:, list(self.skeleton.mirrored)]) / 2
         cells, heights = decoded(heatmaps, params.decoding, params.sigma_cells)
         points = (cells * params.stride_px).double().cpu().numpy()

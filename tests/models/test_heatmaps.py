@@ -5,7 +5,7 @@ import torch
 
 from stages.losses.heatmaps import gaussians
 from stages.models import backbones
-from stages.models.heatmaps import HeatmapNet, decoded, distributions
+from stages.models.heatmaps import HeatmapNet, decoded
 from stages.params.keypoints import HeatmapParams
 
 
@@ -86,12 +86,3 @@ def test_flat_maps_and_peaks_at_the_border_are_finite(method):
 def test_maps_too_small_to_look_into_are_refused():
     with pytest.raises(ValueError, match="of 2 x 8 cells are too small"):
         decoded(torch.zeros(1, 1, 8, 2), "dark", 2.0)
-
-
-def test_a_learned_distribution_has_the_height_and_the_place_of_its_gaussian():
-    logits = gaussians(PLACES, 24, 28, 1.5).clamp(min=1e-12).log()
-    maps = distributions(logits, 1.5)
-    places, heights = decoded(maps, "dark", 1.5)
-    assert (places - PLACES[..., :2]).norm(dim=2).max() < 0.05
-    assert ((heights > 0.85) & (heights < 1.1)).all()
-    assert distributions(torch.zeros(1, 1, 24, 28), 1.5).max() < 0.05

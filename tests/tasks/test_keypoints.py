@@ -1,19 +1,24 @@
 """The task of joints: its answers by hand, datasets that it can't be of, and a model that is read back."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from stages.data.loader import Loader, normalised
+from stages.data.samples import Encoded
 from stages.metrics.keypoints import Prediction
 from stages.models import backbones, folder
 from stages.params.document import task_section
 from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
+from stages.tasks.evaluation import Evaluation
 from stages.tasks.trained import Trained
 
 JOINTS = Skeleton(("left_end", "right_end", "tip"), ((0, 2), (1, 2)))
@@ -128,8 +133,6 @@ def test_peaks_become_places_in_the_original_image(flip_test: bool):
             return 1
 
         def image(self, index):
-            from stages.data.samples import Encoded
-
             pixels = np.zeros((128, 128, 3), np.uint8)
             pixels[:, :64] = 200
             data = io.BytesIO()
@@ -146,6 +149,48 @@ def test_peaks_become_places_in_the_original_image(flip_test: bool):
     np.testing.assert_allclose(found.keypoints[0, :, 2], 0.8, rtol=1e-6)
     assert found.boxes_xyxy.tolist() == [[20, 28, 84, 100]] and found.scores[0] == pytest.approx(0.8)
     assert task.answer(found)["boxes"][0]["label"] == "dust"
+
+
+class Pictures:
+    """Two images with a person each, and one with nobody."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def image(self, index: int) -> Encoded:
+        return Encoded(f"{index:016x}", picture(), "RGB", "PNG", 1, 100, 60)
+
+    def value(self, column: str, index: int) -> Any:
+        if column == "key":
+            return f"{index:016x}"
+        joints = [10.0, 10, 2, 90, 10, 2, 50, 50, 1]
+        person = {"label": "dust", "bbox_xyxy": [5.0, 5, 95, 55], "is_crowd": False, "keypoints": joints}
+        return [person] if index < 2 else []
+
+
+@pytest.mark.parametrize("keys", [HEATMAPS, ENTRY])
+def test_results_are_in_cocos_form_and_drawn(tmp_path: Path, keys: dict[str, Any]):
+    task = built(**keys)
+    samples = task.samples(Pictures())
+    items = [samples.load(i, 0, torch.empty(samples.image_shape, dtype=torch.uint8)) for i in range(3)]
+    targets = [item["target"] for item in items]
+    metric = task.metric()
+    scores = [np.full(len(target.labels), 0.9, np.float32) for target in targets]
+    found = [Prediction(t.key, t.boxes_xyxy, s, t.labels, t.keypoints) for t, s in zip(targets, scores, strict=True)]
+    metric.update(found, targets)
+    evaluation = Evaluation("t", task, task.params, Pictures(), {"after": metric}, {}, {}, 0)
+    assert task.draw(evaluation, f"{0:016x}").width > 900  # one below the other on a sheet
+    task.write_results(evaluation, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "classes.png", "ground_truth.json", "joints.png", "precision_recall.png", "predictions.json",
+    ]  # fmt: skip
+    coco = COCO(str(tmp_path / "ground_truth.json"))
+    evaluator = COCOeval(coco, coco.loadRes(str(tmp_path / "predictions.json")), "keypoints")
+    evaluator.params.kpt_oks_sigmas = np.array(JOINTS.sigmas)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    assert evaluator.stats[0] == pytest.approx(1.0) == metric.compute()["ap"]
 
 
 @pytest.mark.parametrize("keys", [HEATMAPS])

@@ -36,7 +36,7 @@ def outside(joints: NDArray[Any], size_px: _Size, names: Sequence[str]) -> list[
     is_out = ((joints[:, :2] < 0) | (joints[:, :2] > np.array(size_px))).any(1) & (joints[:, 2] > 0)
     return [
         f"{names[k]} at ({joints[k, 0]:.1f}, {joints[k, 1]:.1f}) lies outside the image: kept"
-        for k in np.flatnonzero(is_out)
+        for k in np.flatnonzero(is_out).tolist()
     ]
 
 

@@ -97,9 +97,10 @@ def _item(entry: Any, pictures: Catalogue, num_joints: int) -> Record | Rejected
 def _person(person: Any, number: int, size_px: tuple[int, int] | None, num_joints: int) -> tuple[Box | None, list[str]]:
     """A person through COCO's checks, so that nothing unchecked gets further."""
     entry: dict[str, Any] = person if isinstance(person, dict) else {}
-    corners, joints = entry.get("bbox"), entry.get("keypoints")
+    corners: Any = entry.get("bbox")
+    joints: Any = entry.get("keypoints")
     try:
-        x1, y1, x2, y2 = corners or ()
+        x1, y1, x2, y2 = corners
         bbox = [x1, y1, x2 - x1, y2 - y1]
         triples = list(zip(joints[::3], joints[1::3], joints[2::3], strict=True)) if joints else []
         seen = [v for x, y, v in triples for v in ((x, y, VISIBILITY[int(v)]) if VISIBILITY[int(v)] else (0, 0, 0))]

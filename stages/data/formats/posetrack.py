@@ -1,7 +1,8 @@
 """PoseTrack18 (Andriluka et al. 2018), and JHMDB in the same form: COCO's, of frames of videos.
 
-Frames of one video stay in one split. Regions where PoseTrack left people out (`ignore_regions_x`, `_y`) become crowds,
-in which detections are neither right nor wrong.
+Frames of one video stay in one split. A box that reaches out of its image, as PoseTrack's do, is cut there. Regions
+where PoseTrack left people out (`ignore_regions_x`, `_y`) become crowds, in which detections are neither right nor
+wrong.
 """
 
 import json
@@ -72,7 +73,20 @@ def _records(source: Source, frames: dict[str, _Frame], label: str) -> Iterator[
         # All names of PoseTrack's files end in _test or _train, whatever the split: their folder tells.
         named = (split_of(part) for part in item.path.split("/")[:-1])
         split = next((split for split in named if split), item.split)
-        yield replace(item, group=frame.video, split=split, boxes=(*(item.boxes or ()), *crowds))
+        boxes = [_cut(box, item.size_px) for box in item.boxes or ()]
+        num_cut = sum(box != before for box, before in zip(boxes, item.boxes or (), strict=True))
+        defects = (*item.defects, f"{num_cut} boxes cut at the image's edge") if num_cut else item.defects
+        yield replace(item, group=frame.video, split=split, boxes=(*boxes, *crowds), defects=defects)
+
+
+def _cut(box: Box, size_px: tuple[int, int] | None) -> Box:
+    """The box within its image; as it is where nothing of it is, for validate to name."""
+    if size_px is None:
+        return box
+    x1, y1, x2, y2 = box.xyxy
+    width, height = size_px
+    inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    return replace(box, xyxy=inside) if inside[0] < inside[2] and inside[1] < inside[3] else box
 
 
 def _frame_of(item: Record, frames: dict[str, _Frame]) -> _Frame | None:

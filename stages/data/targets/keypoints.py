@@ -5,6 +5,7 @@ largest person of each image; in training, each epoch another.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,11 @@ def _any(target: Target, random: np.random.Generator) -> list[int]:
 
 
 def _part(target: Target, persons: list[int]) -> Target:
-    columns = (target.boxes_xyxy, target.labels, target.is_crowd, target.keypoints)
-    areas = target.areas[persons] if target.areas is not None else None
-    return Target(target.key, target.width, target.height, *(column[persons] for column in columns), areas)
+    return replace(
+        target,
+        boxes_xyxy=target.boxes_xyxy[persons],
+        labels=target.labels[persons],
+        is_crowd=target.is_crowd[persons],
+        keypoints=target.keypoints[persons],
+        areas=target.areas[persons] if target.areas is not None else None,
+    )

@@ -220,9 +220,12 @@ class TestPoseTrack:
                 len(x) for x in listed[item.group]["ignore_regions_x"]
             ]
             width, height = item.size_px
-            assert all(0 <= b.xyxy[0] < b.xyxy[2] <= width and 0 <= b.xyxy[1] < b.xyxy[3] <= height for b in crowds)
+            boxes = [box.xyxy for box in item.boxes]
+            assert all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in boxes)
             assert item.split == "val"  # of its folder, though the file is named *_test
         assert sum(not box.is_crowd for item in found.values() for box in item.boxes) == 14
+        defects = {item.group: item.defects for item in found.values() if item.defects}
+        assert defects["003418"] == ("1 boxes cut at the image's edge",)
 
     def test_jhmdb(self, shared_data: Path):
         found = kept(posetrack.read(shared_data / "pose-samples/jhmdb"))
