@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from itertools import pairwise
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +116,7 @@ class ObjectHead(Protocol):
         pyramid: dict[str, Tensor],
         regions: list[Tensor],
         matched: list[Tensor],
-        targets: list[dict[str, Tensor]],
+        targets: list[dict[str, Any]],
     ) -> dict[str, Tensor]:
         """Losses by name, for the sampled regions [k, 4] that show an object, and its place [k] among the targets."""
         ...

@@ -1,5 +1,7 @@
 """Keypoint R-CNN (He et al. 2017, section 5): Faster R-CNN with a head that finds joints, from torchvision's parts."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
@@ -49,7 +51,7 @@ class _KeypointHead(nn.Module):
         return logits.float().contiguous()  # pooled regions are not, and torchvision views its loss
 
     def losses(
-        self, pyramid: dict[str, Tensor], regions: list[Tensor], matched: list[Tensor], targets: list[dict[str, Tensor]]
+        self, pyramid: dict[str, Tensor], regions: list[Tensor], matched: list[Tensor], targets: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         """Cross-entropy over the cells of a heatmap, mean over the labelled joints that lie in their region."""
         logits = self(pyramid, regions)
