@@ -39,7 +39,7 @@ def ask(name: str, inputs: Path, num: int) -> Path:
     has_segments = any("segments" in answer for answer in answers.values())
     guess = batch / GUESS if has_segments else None
     written = predict.Written(folder.absolute() / "previews", batch / TASK, requests.MIN_SCORE, guess)
-    with predict.exported(list(answers), written, predict.classes(name)) as export:
+    with predict.exported(list(answers), written, predict.facts_of(name)) as export:
         for image, answer in answers.items():
             export(image, answer)
     return folder / BATCH

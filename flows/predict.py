@@ -49,7 +49,7 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
         raise UsageError(f"--coco: {version.name} answers with labels, and COCO results hold boxes: use --json")
     if written.masks and facts["params"]["kind"] != "segmentation":
         raise UsageError(f"--masks: {version.name} gives no class to every pixel: use --json")
-    with exported(files, written, facts.get("classes", [])) as export, progress(len(files)) as tell:
+    with exported(files, written, facts) as export, progress(len(files)) as tell:
         places = [(file, 0, None) for file in files]
         lines = answers.answers_of(f"models:/{version.name}/{version.version}", places, tell)
         for file, line in zip(files, lines, strict=True):
@@ -98,16 +98,16 @@ def _images(path: Path, drawn: Path | None) -> list[Path]:
     return [file for file in found if drawn is None or drawn == path or drawn not in file.parents]
 
 
-def classes(address: str) -> list[str]:
-    """What the version at an address tells apart, in its order."""
+def facts_of(address: str) -> dict[str, Any]:
+    """What the version at an address was registered with: its classes and joints, among others."""
     from stages.tracking import registry
 
-    return list(registry.facts(registry.version_at(address))["classes"])
+    return registry.facts(registry.version_at(address))
 
 
 @contextmanager
 def exported(
-    files: Sequence[Path], written: Written, classes: Sequence[str]
+    files: Sequence[Path], written: Written, facts: Mapping[str, Any]
 ) -> Iterator[Callable[[Path, Mapping[str, Any]], None]]:
     """What takes each file with its answer and has it drawn and noted, in a process of its own."""
     if not written:
@@ -115,7 +115,7 @@ def exported(
         return
     names, pictures = _names(files), _pictures(files, written.pictures)
     masks = _pictures(files, written.masks, "--masks")
-    settings = {"classes": classes, "min_score": written.min_score}
+    settings = {"classes": facts["classes"], "min_score": written.min_score, "skeleton": facts.get("skeleton")}
     settings |= {"coco": str(written.coco)} if written.coco else {}
     settings |= {"masks": str(written.masks)} if written.masks else {}
     command = [sys.executable, "-m", "stages.export"]

@@ -1,7 +1,7 @@
 """Stage `export`: answers of a model, a JSON line each on stdin, as pictures and as a COCO file.
 
-The first line has `classes`, `min_score` and perhaps `coco`, the file to write, and `masks`, the folder of index PNGs;
-each further one has `file`, `name`, `answer` and perhaps `picture` and `mask`, files to write.
+The first line has `classes`, `min_score` and perhaps `skeleton`, `coco`, the file to write, and `masks`, the folder of
+index PNGs; each further one has `file`, `name`, `answer` and perhaps `picture` and `mask`, files to write.
 """
 
 import json
@@ -27,21 +27,29 @@ SIDES_PX = (640, 1600)  # the long side of a picture: an image that is smaller o
 def export(lines: Iterator[str]) -> None:
     """Write what the lines ask for; ValueError or OSError name the file that can't be read or written."""
     settings = json.loads(next(lines))
+    classes, skeleton = settings["classes"], settings.get("skeleton")
     if "masks" in settings:
-        _write(Path(settings["masks"]) / "classes.txt", "".join(f"{name}\n" for name in settings["classes"]).encode())
-    with _opened_coco(settings.get("coco"), settings["classes"]) as coco:
+        _write(Path(settings["masks"]) / "classes.txt", "".join(f"{name}\n" for name in classes).encode())
+    with _opened_coco(settings.get("coco"), classes, skeleton) as coco:
         for row in map(json.loads, lines):
             image = _image(row["file"])
             if "picture" in row:
-                _write(Path(row["picture"]), draw(image, row["answer"], settings["classes"], settings["min_score"]))
+                picture = draw(image, row["answer"], classes, settings["min_score"], skeleton)
+                _write(Path(row["picture"]), picture)
             if "mask" in row:
-                _write(Path(row["mask"]), mask(row["answer"], settings["classes"]))
+                _write(Path(row["mask"]), mask(row["answer"], classes))
             if coco:
                 coco.add(row["name"], image.shape[1], image.shape[0], row["answer"])
 
 
-def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[str], min_score: float) -> bytes:
-    """PNG of an image uint8 [H, W, 3] with its sure boxes and masks, its segments or likeliest labels."""
+def draw(
+    image: NDArray[np.uint8],
+    answer: Mapping[str, Any],
+    classes: Sequence[str],
+    min_score: float,
+    skeleton: Mapping[str, Any] | None = None,
+) -> bytes:
+    """PNG of an image uint8 [H, W, 3] with its sure boxes, masks and joints, its segments or likeliest labels."""
     from stages.pictures import predictions, segments
 
     side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
@@ -51,6 +59,10 @@ def draw(image: NDArray[np.uint8], answer: Mapping[str, Any], classes: Sequence[
     if "boxes" not in answer:
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
     boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
+    if skeleton and any("joints" in box for box in boxes):
+        from stages.pictures.skeletons import draw_persons
+
+        return predictions.png(draw_persons(image, boxes, classes, skeleton["joints"], skeleton["edges"], side_px))
     outlined = [run_lengths.shrunk(box["mask"], side_px) for box in boxes if "mask" in box]
     return predictions.png(predictions.draw_boxes(image, boxes, classes, side_px, outlined or None))
 
@@ -73,7 +85,10 @@ class CocoFile:
     It says that these are no labels: ingest refuses it until a person has corrected it and says otherwise.
     """
 
-    def __init__(self, file: BinaryIO, classes: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, classes: Sequence[str], skeleton: Mapping[str, Any] | None = None) -> None:
+        self.joints = skeleton["joints"] if skeleton else []
+        edges = [[a + 1, b + 1] for a, b in skeleton["edges"]] if skeleton else []
+        self.of_joints, self.has_joints = {"keypoints": self.joints, "skeleton": edges}, False
         self.file, self.ids = file, {name: number for number, name in enumerate(classes, start=1)}
         self.images: list[dict[str, Any]] = []
         self.num_annotations = 0
@@ -86,13 +101,16 @@ class CocoFile:
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
         for found in _found(answer):
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
-            row = {**ids, **_shape(found), "score": found["score"]}
+            joints = _keypoints(found["joints"], self.joints) if "joints" in found else {}
+            self.has_joints |= bool(joints)
+            row = {**ids, **_shape(found), **joints, "score": found["score"]}
             self.file.write(f"{',' if self.num_annotations else ''}\n{json.dumps(row)}".encode())
             self.num_annotations += 1
 
     def finish(self) -> None:
         """Write the rest."""
-        categories = [{"id": number, "name": name} for name, number in self.ids.items()]
+        joints = self.of_joints if self.has_joints else {}
+        categories = [{"id": number, "name": name, **joints} for name, number in self.ids.items()]
         rest = f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)},\n'
         self.file.write(f'{rest}"info": {{"labelled": false}}}}\n'.encode())
 
@@ -129,14 +147,22 @@ def _segment(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"segmentation": rle, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": run_lengths.area(rle), "iscrowd": 0}
 
 
+def _keypoints(joints: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:
+    """COCO's keys of joints: all of them as seen, for a person to correct."""
+    placed = [v for name in names for v in (joints[name]["x"], joints[name]["y"], 2)]
+    return {"keypoints": placed, "num_keypoints": len(names)}
+
+
 @contextmanager
-def _opened_coco(path: str | None, classes: Sequence[str]) -> Iterator[CocoFile | None]:
+def _opened_coco(
+    path: str | None, classes: Sequence[str], skeleton: Mapping[str, Any] | None
+) -> Iterator[CocoFile | None]:
     """A COCO file that is there when all went well, else not at all."""
     if path is None:
         yield None
         return
     with replacing(Path(path)) as file:
-        coco = CocoFile(file, classes)
+        coco = CocoFile(file, classes, skeleton)
         yield coco
         coco.finish()
 

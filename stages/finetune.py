@@ -49,7 +49,7 @@ def _train(stage: str, key: str, params: TaskParams, output: Path, make_backbone
         run.log_params({"seed": seed, "cpu_threads": document.cpu_threads(), **params.model_dump(mode="json")})
         run.log_dataset(params.dataset, "training")
         session.prepare_torch(seed, document.cpu_threads())
-        task = tasks.build(params, dataset.classes)
+        task = tasks.build(params, dataset.classes, dataset.skeleton)
         backbone = make_backbone(params.backbone)
         backbone.set_drop_path(params.drop_path)
         model = task.model(backbone)
@@ -62,6 +62,7 @@ def _train(stage: str, key: str, params: TaskParams, output: Path, make_backbone
             "classes": list(dataset.classes),
             "titles": dict(dataset.titles),
             "trainable_percent": plan.trainable_percent,
+            **({"skeleton": dataset.skeleton.to_json()} if len(dataset.skeleton) else {}),
         }
         session.keep(output, model, task.main_metric, result, facts, run)
 

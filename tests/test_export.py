@@ -143,6 +143,32 @@ def test_several_labels_of_an_image_are_as_many_annotations(tmp_path: Path) -> N
     assert [record.labels for record in records] == [("dust", "cell")]
 
 
+SKELETON = {"joints": ["left_end", "right_end"], "edges": [[0, 1]]}
+PERSON = BOX | {
+    "joints": {"left_end": {"x": 12.0, "y": 50.0, "score": 0.9}, "right_end": {"x": 38, "y": 24, "score": 0.4}}
+}
+
+
+def test_joints_are_drawn_and_come_back_once_somebody_corrected_them(tmp_path: Path) -> None:
+    for name, box in {"plain": BOX, "joints": PERSON}.items():
+        row = {"file": photo(tmp_path / "a.jpg"), "name": "a.jpg", "answer": {"boxes": [box]}}
+        export.export(
+            lines(row | {"picture": str(tmp_path / f"{name}.png")}, skeleton=SKELETON, coco=str(tmp_path / "x"))
+        )
+        told = json.loads((tmp_path / "x").read_text())
+        (tmp_path / name).mkdir()
+        photo(tmp_path / name / "a.jpg")
+        (tmp_path / name / "task.json").write_text(json.dumps({**told, "info": {"labelled": True}}))
+    plain, drawn = (np.asarray(Image.open(tmp_path / f"{name}.png"), int) for name in ("plain", "joints"))
+    x, y = round(25 * 640 / 120), round(37 * 640 / 120)  # in the middle of the bone
+    assert (plain[y, x] == 128).all() and np.abs(drawn[y - 2 : y + 3, x - 2 : x + 3] - 128).max() > 60
+    source = formats.open_source("coco", tmp_path / "joints")
+    (record,) = source.records()
+    assert (source.skeleton, source.skeleton_edges) == (("left_end", "right_end"), ((0, 1),))
+    assert record.boxes[0].keypoints == (12, 50, 2, 38, 24, 2)
+    assert formats.open_source("coco", tmp_path / "plain").skeleton == ()
+
+
 def test_an_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text("old")
     (tmp_path / "broken.jpg").write_bytes(b"x")

@@ -14,9 +14,7 @@ from flows.project import UsageError
 
 @app.command(epilog="Example: `visionline init bccd`")
 def init(
-    recipe: Annotated[
-        str, typer.Argument(help="A file of recipes/, without .yaml: laptop, bccd, pennfudan, imagenet-resnet50.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="A file of recipes/, without .yaml, such as laptop or bccd.")],
     force: Annotated[bool, typer.Option(help="Give up uncommitted changes of params.yaml.")] = False,
 ) -> None:
     """Start from a recipe: makes it params.yaml and commits it."""

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from stages.data import index
 from stages.data.records import Source
 from stages.data.splits import SPLITS
+from stages.params.skeleton import Skeleton
 
 OPEN_SHARDS = 64
 
@@ -30,6 +31,18 @@ class Description:
     skeleton_edges: tuple[tuple[int, int], ...] = ()
     licence: str = ""
     origin: str = ""
+    sigmas: tuple[float, ...] = ()  # of OKS, one a joint; (): those that the joints' names tell
+    flip_pairs: tuple[tuple[int, int], ...] | None = None  # joints that a mirror swaps; None: left and right
+
+    def __post_init__(self) -> None:
+        if self.skeleton:
+            object.__setattr__(self, "sigmas", self.joints.sigmas)
+            object.__setattr__(self, "flip_pairs", self.joints.flip_pairs)
+
+    @property
+    def joints(self) -> Skeleton:
+        """The joints with all that is known of them; ValueError when that does not fit together."""
+        return Skeleton(self.skeleton, self.skeleton_edges, self.sigmas, self.flip_pairs)
 
     @classmethod
     def read(cls, folder: Path) -> "Description":
@@ -42,6 +55,8 @@ class Description:
             skeleton_edges=tuple((a, b) for a, b in said["skeleton_edges"]),
             licence=said["licence"],
             origin=said["origin"],
+            sigmas=tuple(said.get("sigmas", ())),
+            flip_pairs=tuple((a, b) for a, b in said["flip_pairs"]) if "flip_pairs" in said else None,
         )
 
     @classmethod
@@ -65,12 +80,15 @@ class Description:
             raise ValueError(f"the source is for {other.task}, the dataset for {self.task}: ingest under another name")
         if self.skeleton and other.skeleton and self.skeleton != other.skeleton:
             raise ValueError(f"joints {other.skeleton} are not those of the dataset: ingest under another name")
+        joints = self if self.skeleton else other
         licences = dict.fromkeys([*self.licence.split("; "), other.licence])
         return replace(
             self,
             classes=self.classes | other.classes | self.classes,  # the order of the first, then what is new; own titles
-            skeleton=self.skeleton or other.skeleton,
+            skeleton=joints.skeleton,
             skeleton_edges=self.skeleton_edges or other.skeleton_edges,
+            sigmas=joints.sigmas,
+            flip_pairs=joints.flip_pairs,
             licence="; ".join(filter(None, licences)),
             origin=self.origin or other.origin,
         )
@@ -91,9 +109,13 @@ class Description:
             "classes": [{"name": name, "title": title} for name, title in self.classes.items()],
             "skeleton": list(self.skeleton),
             "skeleton_edges": [list(edge) for edge in self.skeleton_edges],
+            **(self._of_joints() if self.skeleton else {}),
             "licence": self.licence,
             "origin": self.origin,
         }
+
+    def _of_joints(self) -> dict[str, Any]:
+        return {"sigmas": list(self.sigmas), "flip_pairs": [list(pair) for pair in self.flip_pairs or ()]}
 
 
 class Dataset:
@@ -128,9 +150,9 @@ class Dataset:
         return dict(self.description.classes)
 
     @property
-    def skeleton(self) -> tuple[str, ...]:
-        """Names of the joints, in the order of the keypoints; empty without keypoints."""
-        return self.description.skeleton
+    def skeleton(self) -> Skeleton:
+        """The joints, in the order of the keypoints; none without keypoints."""
+        return self.description.joints
 
     @cached_property
     def splits(self) -> dict[str, int]:

@@ -121,6 +121,16 @@ class Placement:
             boxes = np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
         return boxes
 
+    def points_to_canvas(self, points: np.ndarray) -> np.ndarray:
+        """Points [..., 2] of the original image, in pixels, to canvas pixels; they may lie outside the content."""
+        height, width = self.content_px
+        points = points * self.scale + np.array([self.left, self.top])
+        if self.is_flipped_x:
+            points = np.stack([width - points[..., 0], points[..., 1]], -1)
+        if self.is_flipped_y:
+            points = np.stack([points[..., 0], height - points[..., 1]], -1)
+        return points
+
     def to_original(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Boxes [N, 4] on an unflipped canvas to pixels of the original image."""
         return (boxes_xyxy - np.array([self.left, self.top] * 2)) / self.scale

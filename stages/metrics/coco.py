@@ -1,4 +1,4 @@
-"""The door to pycocotools: COCO's evaluation of boxes and masks, in memory.
+"""The door to pycocotools: COCO's evaluation of boxes, masks and keypoints, in memory.
 
 Source: Lin et al. 2014, "Microsoft COCO: Common Objects in Context", and https://cocodataset.org/#detection-eval.
 """
@@ -15,7 +15,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-IouType = Literal["bbox", "segm"]  # COCOeval's names for what overlaps: boxes or masks
+IouType = Literal["bbox", "segm", "keypoints"]  # COCOeval's names for what is compared
 STATS = (
     "ap",
     "ap50",
@@ -30,9 +30,13 @@ STATS = (
     "ar_medium",
     "ar_large",
 )
+KEYPOINT_STATS = (
+    *("ap", "ap50", "ap75", "ap_medium", "ap_large"),
+    *("ar", "ar50", "ar75", "ar_medium", "ar_large"),
+)
 IOU_50 = 0  # place of the threshold 0.5 among COCO's ten
 ALL_AREAS = 0  # place of the area range "all"
-MAX_DETECTIONS = -1  # place of 100 among COCO's limits 1, 10, 100
+MAX_DETECTIONS = -1  # place of the largest of COCO's limits: 100 of 1, 10, 100; the one of 20 for keypoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +55,20 @@ class Matches:
 class Evaluation:
     """What COCOeval finds for N images and K classes."""
 
-    stats: dict[str, float | None]  # the 12 numbers; None: no truth to find
+    stats: dict[str, float | None]  # the 12 numbers, or the 10 of keypoints; None: no truth to find
     precision: NDArray[np.float64]  # [T, 101, K] at recalls 0, 0.01, ..., 1; -1 for a class without truth
     matches: list[Matches]  # of each class
 
 
-def evaluate(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], iou_type: IouType = "bbox") -> Evaluation:
+def evaluate(
+    ground_truth: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    iou_type: IouType = "bbox",
+    sigmas: Sequence[float] = (),
+) -> Evaluation:
     """Run pycocotools on a COCO dataset and a COCO result list, whose entries have what iou_type compares.
+
+    sigmas: of the joints, for keypoints, whose overlap is OKS (cocodataset.org/#keypoints-eval).
 
     Image ids must be 1 to N and annotation ids start at 1: COCOeval takes a match with id 0 for no match.
     """
@@ -66,13 +77,16 @@ def evaluate(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], io
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(_indexed(ground_truth), _indexed({**ground_truth, "annotations": detections}), iou_type)
+        if iou_type == "keypoints":
+            evaluator.params.kpt_oks_sigmas = np.array(sigmas, np.float64)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
+    names = KEYPOINT_STATS if iou_type == "keypoints" else STATS
     num_areas, N = len(evaluator.params.areaRng), len(evaluator.params.imgIds)
     starts = [(k * num_areas + ALL_AREAS) * N for k in range(len(evaluator.params.catIds))]
     return Evaluation(
-        stats={name: defined(value) for name, value in zip(STATS, evaluator.stats, strict=True)},
+        stats={name: defined(value) for name, value in zip(names, evaluator.stats, strict=True)},
         precision=evaluator.eval["precision"][..., ALL_AREAS, MAX_DETECTIONS],
         matches=[_matches(evaluator, evaluator.evalImgs[start : start + N]) for start in starts],
     )
@@ -85,6 +99,9 @@ def defined(value: float) -> float | None:
 
 def _area(result: dict[str, Any], iou_type: IouType) -> float:
     """Of what is compared; it decides which unmatched detections count among small, medium and large objects."""
+    if iou_type == "keypoints":  # of the joints' own box, as COCO.loadRes takes it
+        x, y = result["keypoints"][0::3], result["keypoints"][1::3]
+        return float((max(x) - min(x)) * (max(y) - min(y)))
     return float(mask.area(result["segmentation"])) if iou_type == "segm" else result["bbox"][2] * result["bbox"][3]
 
 

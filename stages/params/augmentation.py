@@ -38,3 +38,9 @@ class SegmentationAugmentation(DetectionAugmentation):
     """As detection's, with the wide zoom that DeepLab's authors use (Chen et al. 2017, section 4.1)."""
 
     scale: tuple[float, float] = Field((0.5, 2.0), description="random zoom: over 1 crops, under 1 shrinks")
+
+
+class KeypointAugmentation(DetectionAugmentation):
+    """Flips, colour and scale, and for heatmaps rotation; joints follow the image, left and right change places."""
+
+    rotation_deg: float = Field(0.0, ge=0, le=180, description="heatmaps only: largest turn either way, degrees")

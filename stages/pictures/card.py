@@ -106,6 +106,8 @@ def _metrics(card: Card) -> str:
 def _slices(card: Card) -> str:
     after = card.report["after"]
     tables = [_scores("class", after["per_class"])]
+    if "per_joint" in after:
+        tables.append(_scores("joint", after["per_joint"]))
     measures = [m for m in SIZED if any(f"{m}_{size}" in after for size in SIZES)]
     if measures:
         sizes = {size: {m: after.get(f"{m}_{size}") for m in measures} for size in SIZES}

@@ -21,6 +21,7 @@ from stages.models.backbones import Backbone
 from stages.models.classifier import Classifier
 from stages.models.linear_probe import fit_linear
 from stages.params.classification import Params
+from stages.params.skeleton import Skeleton
 from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class Task:
     curve_metrics = ("top1", "nll")
     columns = ("labels",)
 
-    def __new__(cls, params: Params, classes: Sequence[str]) -> "Task":
+    def __new__(cls, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> "Task":
         """The kind has one name and one section; what an image's labels are decides between two."""
         return super().__new__(MultiLabelTask if params.multi_label else cls)
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
         self.params, self.classes = params, tuple(classes)
 
     def samples(self, images: Images, augment_seed: int | None = None) -> ClassificationSamples:
@@ -136,8 +137,8 @@ class MultiLabelTask(Task):
     main_metric = "map"
     curve_metrics = ("map", "micro_f1")
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
-        super().__init__(params, classes)
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
+        super().__init__(params, classes, skeleton)
         self.columns = (params.labels_from,)
 
     def samples(self, images: Images, augment_seed: int | None = None) -> MultiLabelSamples:

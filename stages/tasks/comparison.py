@@ -44,7 +44,7 @@ def judge(name: str, champion: str, challenger: str, params: GateParams, seed: i
     task_params = document.task_params(name)
     dataset = Dataset(Path("data") / task_params.dataset)
     test_set = _pinned(dataset, new)
-    task = tasks.build(task_params, dataset.classes)
+    task = tasks.build(task_params, dataset.classes, dataset.skeleton)
     images = StoredImages(dataset, "test", *task.columns, "sha256", "source")
     leaked = _leaked(images, [old, new])
     groups = {name: _groups(name, images) for name in params.slices if name != "class"}

@@ -15,6 +15,7 @@ from stages.models import faster_rcnn, fcos, retinanet, ssd, yolo
 from stages.models.backbones import Backbone
 from stages.models.folder import write_json
 from stages.params.detection import Params
+from stages.params.skeleton import Skeleton
 from stages.tasks import boxes
 from stages.tasks.task import Explained
 
@@ -34,7 +35,7 @@ class Task:
     curve_metrics = ("ap", "ap50")
     columns = ("objects",)
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
         self.params, self.classes = params, tuple(classes)
 
     def samples(self, images: Images, augment_seed: int | None = None) -> DetectionSamples:

@@ -89,7 +89,7 @@ def evaluate(key: str, params: TaskParams, dataset: Dataset, seed: int) -> Evalu
     """Measure the models of a task on the test split; ValueError when the dataset has none."""
     if "test" not in dataset.splits:
         raise ValueError(f"dataset {dataset.name} has no test split: ingest it with --split train=0.8,val=0.1,test=0.1")
-    task = tasks.build(params, dataset.classes)
+    task = tasks.build(params, dataset.classes, dataset.skeleton)
     images = StoredImages(dataset, "test", *task.columns)
     metrics = {}
     for name, model in _models(key, params, task, dataset):

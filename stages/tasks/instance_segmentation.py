@@ -18,6 +18,7 @@ from stages.models.backbones import Backbone
 from stages.models.folder import write_json
 from stages.models.mask_rcnn import MaskRCNN
 from stages.params.instance_segmentation import Params
+from stages.params.skeleton import Skeleton
 from stages.tasks import boxes
 from stages.tasks.task import Explained
 
@@ -37,7 +38,7 @@ class Task:
     curve_metrics = ("mask_ap", "mask_ap50", "ap")
     columns = ("objects",)
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
         self.params, self.classes = params, tuple(classes)
 
     def samples(self, images: Images, augment_seed: int | None = None) -> InstanceSegmentationSamples:

@@ -19,6 +19,7 @@ from stages.models import deeplabv3, fcn, lraspp
 from stages.models.backbones import Backbone
 from stages.models.segmenter import Segmenter, upsampled
 from stages.params.segmentation import Params
+from stages.params.skeleton import Skeleton
 from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Task:
     curve_metrics = ("miou", "pixel_accuracy")
     columns = ("mask_offset", "mask_size", "mask_labels", "mask_pixels", "source")
 
-    def __init__(self, params: Params, classes: Sequence[str]) -> None:
+    def __init__(self, params: Params, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> None:
         self.params, self.classes = params, tuple(classes)
         named = params.class_weights if isinstance(params.class_weights, dict) else {}
         unknown = sorted(named.keys() - set(classes))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stages.data.loader import Batch, Samples
 from stages.data.samples import Images
 from stages.models.backbones import Backbone
+from stages.params.skeleton import Skeleton
 from stages.params.task import TaskParams
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Task(Protocol):
     curve_metrics: tuple[str, ...]  # keys of the metrics that the training curves show, the main one among them
     columns: tuple[str, ...]  # what it needs of the dataset's index beside the images
 
-    def __init__(self, params: Any, classes: Sequence[str]) -> None: ...
+    def __init__(self, params: Any, classes: Sequence[str], skeleton: Skeleton = ...) -> None: ...
 
     def samples(self, images: Images, augment_seed: int | None = None) -> Samples:
         """Images with their targets as the loader reads them; randomly varied if a seed is given."""
@@ -92,6 +93,6 @@ class Task(Protocol):
         ...
 
 
-def build(params: TaskParams, classes: Sequence[str]) -> Task:
-    """The task of a section of params.yaml, by its kind."""
-    return importlib.import_module(f"stages.tasks.{params.kind}").Task(params, classes)
+def build(params: TaskParams, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> Task:
+    """The task of a section of params.yaml, by its kind, for a dataset's classes and joints."""
+    return importlib.import_module(f"stages.tasks.{params.kind}").Task(params, classes, skeleton)

@@ -12,6 +12,7 @@ from stages.models import backbones, folder
 from stages.models.adaptation.adapt import restore
 from stages.models.weights import load_weights
 from stages.params.document import task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 
@@ -20,8 +21,8 @@ class Trained:
 
     def __init__(self, path: Path) -> None:
         facts = folder.facts(path)
-        params = task_section(facts["params"])
-        self.task = tasks.build(params, facts["classes"])
+        params, skeleton = task_section(facts["params"]), Skeleton.from_json(facts.get("skeleton"))
+        self.task = tasks.build(params, facts["classes"], skeleton)
         self.model: nn.Module = self.task.model(backbones.build(facts["arch"], stem=facts["stem"]))
         restore(self.model, params.adaptation)
         report = load_weights(self.model, path / folder.WEIGHTS)

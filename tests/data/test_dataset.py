@@ -52,6 +52,30 @@ def test_description_file_has_a_class_a_line_and_no_counts():
     assert list(YAML(typ="safe").load(text)) == ["task", "classes", "skeleton", "skeleton_edges", "licence", "origin"]
 
 
+def test_joints_have_sigmas_and_pairs_which_may_be_changed(tmp_path):
+    pose = Description("detection", {"a": "A"}, ("nose", "left_hip", "right_hip"), ((0, 1),))
+    assert pose.sigmas == (0.026, 0.107, 0.107) and pose.flip_pairs == ((1, 2),)
+    text = pose.encoded().decode()
+    assert "sigmas: [0.026, 0.107, 0.107]\nflip_pairs:\n- [1, 2]\n" in text
+    (tmp_path / "dataset.yaml").write_text(text.replace("0.026", "0.03").replace("pairs:\n- [1, 2]", "pairs: []"))
+    changed = Description.read(tmp_path)
+    assert changed.sigmas == (0.03, 0.107, 0.107) and changed.joints.mirrored == (0, 1, 2)
+    assert changed.joined(pose) == changed  # ingesting more of the source changes nothing
+    assert Description("detection", {}).joined(changed).sigmas == changed.sigmas
+
+
+def test_a_description_from_before_there_were_sigmas_reads_as_one_of_now(tmp_path):
+    pose = Description("detection", {"a": "A"}, ("nose", "left_hip", "right_hip"), ((0, 1),))
+    old = pose.encoded().decode().split("sigmas:")[0] + "licence: ''\norigin: ''\n"
+    (tmp_path / "dataset.yaml").write_text(old)
+    assert Description.read(tmp_path) == pose
+
+
+def test_sigmas_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"sigmas \(0.1,\) must be a positive number for each"):
+        Description("detection", {}, ("a", "b"), sigmas=(0.1,))
+
+
 def test_classes_only_grow_at_the_end():
     other = Description("classification", {"a": "new", "n01": "another title", "z": "new too"})
     joined = DESCRIPTION.joined(other)
@@ -82,7 +106,7 @@ def test_description_of_a_source():
 def test_facts(tmp_path):
     dataset = write(tmp_path / "pets", sample(1), sample(2), sample(3, "test"))
     assert (dataset.name, dataset.task, dataset.classes) == ("pets", "classification", ("n02", "1", "n01"))
-    assert dataset.titles["n01"] == "dog" and dataset.skeleton == ()
+    assert dataset.titles["n01"] == "dog" and len(dataset.skeleton) == 0
     assert dataset.splits == {"train": 2, "test": 1} and list(dataset.splits) == ["train", "test"]
 
 

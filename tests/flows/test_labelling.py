@@ -31,7 +31,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             yield folder / name, {"boxes": [sure, sure | {"score": 0.2}]}
 
     monkeypatch.setattr(labelling.predict, "predict", predict)
-    monkeypatch.setattr(labelling.predict, "classes", lambda address: ["cell", "dust"])
+    monkeypatch.setattr(labelling.predict, "facts_of", lambda address: {"classes": ["cell", "dust"]})
     return folder
 
 
@@ -74,7 +74,7 @@ def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch
     segment = {"label": "road", "score": 0.75, "share": 1.0, "segmentation": whole}
     answer = {"height": 20, "width": 30, "segments": [segment]}
     monkeypatch.setattr(labelling.predict, "predict", lambda *_: iter([(tmp_path / "1.png", answer)]))
-    monkeypatch.setattr(labelling.predict, "classes", lambda address: ["sky", "road"])
+    monkeypatch.setattr(labelling.predict, "facts_of", lambda address: {"classes": ["sky", "road"]})
     batch = labelling.ask("streets", tmp_path, 5)
     assert json.loads((batch / "task.json").read_text())["images"][0]["uncertainty"] == 0.25
     (batch / "first-guess").rename(batch / "masks")  # as a person does who has corrected them

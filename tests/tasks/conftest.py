@@ -14,9 +14,11 @@ from ruamel.yaml import YAML
 from stages.data.samples import Encoded
 from stages.params.adaptation import MODES
 from stages.params.document import task_kinds, task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 CLASSES = ("disc", "square")
+JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"), ((0, 1), (1, 3), (3, 2), (2, 0)))
 TRAINING = {"steps": 1, "precision": "fp32"}
 SMALLEST = {
     f"{kind}-{variant}": {"kind": kind, "dataset": "d", "backbone": "b", "training": TRAINING, **keys}
@@ -46,8 +48,9 @@ class Drawn:
         if column == "labels":
             return [name]
         corners = [16.0, 16, 48, 16, 48, 48, 16, 48]
+        joints = [16, 16, 2, 48, 16, 2, 16, 48, 2, 48, 48, 1]
         thing = {"label": name, "bbox_xyxy": [16, 16, 48, 48], "is_crowd": False, "polygons": [corners], "rle": None}
-        return [] if index == 2 else [thing]
+        return [] if index == 2 else [thing | {"keypoints": joints}]
 
     def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
         """The square's class, and the other one around it; nothing is known of the image without object."""
@@ -83,4 +86,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def task(smallest: Mapping[str, Any]) -> Any:
     """The task of that entry on the classes of the drawn images."""
-    return tasks.build(task_section(smallest), CLASSES)
+    return tasks.build(task_section(smallest), CLASSES, JOINTS)

@@ -14,11 +14,13 @@ from PIL import Image
 
 from stages.data import run_lengths
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection, instance_segmentation, multilabel, segmentation
+from stages.metrics import classification, detection, instance_segmentation, keypoints, multilabel, segmentation
 from stages.params.document import task_section
+from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
 
 CLASSES = ("a", "b", "c")
+JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"))
 ENTRY = {"dataset": "d", "backbone": "b", "training": {"steps": 1}}
 NO_BOXES, NO_NUMBERS = np.zeros((0, 4), np.float32), np.zeros(0)
 
@@ -55,6 +57,12 @@ def _(target: instance_segmentation.Target, key: str) -> instance_segmentation.P
     return instance_segmentation.Prediction(key, target.boxes_xyxy, scores, target.labels, target.masks)
 
 
+@perfect.register
+def _(target: keypoints.Target, key: str) -> keypoints.Prediction:
+    scores = np.linspace(0.9, 0.6, len(target.labels), dtype=np.float32)
+    return keypoints.Prediction(key, target.boxes_xyxy, scores, target.labels, target.keypoints)
+
+
 class Marked:
     """Six images, each with one label and up to three boxes; one has no object."""
 
@@ -76,6 +84,7 @@ class Marked:
                 "is_crowd": False,
                 "polygons": [list(map(float, (x1, y1, x2, y1, x2, y2, x1, y2)))],
                 "rle": None,
+                "keypoints": [float(v) for x, y in ((x1, y1), (x2, y1), (x1, y2), (x2, y2)) for v in (x, y, 2)],
             }
             for i, (x1, y1, x2, y2) in enumerate(corners)
         ]
@@ -94,7 +103,7 @@ class Marked:
 
 def truth(entry):
     """A task and its targets by key, as its own samples give them."""
-    task = tasks.build(task_section(entry), CLASSES)
+    task = tasks.build(task_section(entry), CLASSES, JOINTS)
     samples = task.samples(Marked())
     items = [samples.load(i, 0, torch.empty(samples.image_shape, dtype=torch.uint8)) for i in range(6)]
     return task, {item["key"]: item["target"] for item in items}

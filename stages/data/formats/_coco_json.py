@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stages.data.formats._coco_joints import unnamed
 from stages.data.formats._files import SPLITS, printable
 from stages.data.records import Rejected
 
@@ -117,6 +118,8 @@ def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
     groups = _find_groups(categories, objects)
     joints, edges, num_bad_edges = _read_skeleton(categories)
     notes = [f"category {categories[id]['name']!r} of {path} only groups others: left out" for id in groups]
+    if not joints and (joints := unnamed(entry for id, listed in objects.items() if id != "" for entry in listed)):
+        notes.append(f"{path} names no joints: they are called {joints[0]} to {joints[-1]}")
     if num_bad_edges:
         notes.append(f"{num_bad_edges} edges of the skeleton in {path} name a joint that it lacks: left out")
     return AnnotationFile(

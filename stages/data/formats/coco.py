@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.data.formats._coco_joints import completed
 from stages.data.formats._coco_json import AnnotationFile, Image, in_order, read_annotation_files, split_of
 from stages.data.formats._coco_objects import read_object
 from stages.data.formats._files import Catalogue, printable, relative, shared_folders
@@ -84,7 +85,7 @@ def _find(file_name: str, file: AnnotationFile, pictures: Catalogue) -> str | Re
     name = relative(file_name)
     if name is None:
         return Rejected(printable(file_name), f"file_name in {file.path} leaves the source folder")
-    found = pictures.named(name)
+    found = pictures.named(name) or _without_first_folders(name, pictures)
     for path in (posixpath.join(posixpath.dirname(file.path), name), name):
         if path in found:
             return path
@@ -102,6 +103,16 @@ def _score(path: str, file: AnnotationFile) -> int:
     if file.split and splits and file.split not in splits:
         return -1
     return 4 * shared_folders(path, file.path) + 2 * any(part in file.name_parts for part in parts) + bool(splits)
+
+
+def _without_first_folders(name: str, pictures: Catalogue) -> list[str]:
+    """Images below folders that a file name begins with and that are not here ("HumanArt/images/a/1.jpg": "a/1.jpg").
+
+    One folder stays in the name: the last part alone fits too much.
+    """
+    parts = name.split("/")
+    names = ("/".join(parts[start:]) for start in range(1, len(parts) - 1))
+    return next((found for shorter in names if (found := pictures.named(shorter))), [])
 
 
 def _unlisted(
@@ -155,9 +166,10 @@ def _record(listed: _Listed, pictures: Catalogue) -> Record:
                 f"annotation {annotation.get('id')!r:.40}: category {annotation['category_id']!r} is not there: dropped"
             )
             continue
-        box, found = read_object(annotation, label, size_px, len(file.skeleton))
+        whole, mended = completed(annotation, len(file.skeleton), size_px)
+        box, found = read_object(whole, label, size_px, len(file.skeleton))
         boxes += [box] if box else []
-        defects += found
+        defects += [*mended, *found]
     return Record(
         listed.path,
         pictures.blob(listed.path),

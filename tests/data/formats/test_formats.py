@@ -19,18 +19,22 @@ REAL = {
     "mask-png": "coco128-yolo",
     "coco-panoptic": "coco128-yolo",
     "pennfudan": "pennfudan",
+    "lsp": "lspet-400",
+    "mpii": "pose-samples/mpii",
+    "crowdpose": "pose-samples/crowdpose",
+    "ochuman": "pose-samples/ochuman",
 }
 
 
 def test_the_names_are_the_modules_on_disk():
-    assert formats.names() == [
-        *("camvid", "cityscapes", "coco", "coco-panoptic", "imagefolder", "imagenet", "mask-png"),
-        *("pennfudan", "tiny-imagenet", "voc", "voc-segmentation"),
-    ]
+    names = {"coco", "coco-panoptic", "imagefolder", "imagenet", "pennfudan", "tiny-imagenet", "voc"}
+    masks = {"camvid", "cityscapes", "mask-png", "voc-segmentation"}
+    pose = {"crowdpose", "lsp", "mpii", "ochuman", "posetrack"}
+    assert formats.names() == sorted(names | masks | pose)
 
 
 def test_an_unknown_format_answers_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"'csv' is unknown: use one of .*imagefolder, imagenet"):
+    with pytest.raises(ValueError, match=rf"'csv' is unknown: use one of {', '.join(formats.names())}"):
         formats.open_source("csv", tmp_path)
 
 
@@ -60,7 +64,9 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("fmt", ["imagefolder", "pennfudan", "tiny-imagenet", "imagenet", "camvid", "cityscapes"])
+@pytest.mark.parametrize(
+    "fmt", ["imagefolder", "pennfudan", "lsp", "tiny-imagenet", "imagenet", "camvid", "cityscapes"]
+)
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
         formats.open_source(fmt, tmp_path, images=tmp_path)
