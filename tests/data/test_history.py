@@ -104,6 +104,8 @@ def test_the_index_of_an_old_version_is_read_without_checking_it_out(project):
     assert sorted(old["source"].to_pylist()) == ["0.png", "1.png", "2.png", "3.png"]
     assert old.column_names == ["source", "split"]
     assert history.version_index("things", second.hash, ["key"]).num_rows == 6
+    later = history.version_index("things", first.hash, ["mask_labels", "source"])  # a column that came after it
+    assert later.column_names == ["mask_labels", "source"] and later["mask_labels"].null_count == 4
 
 
 def test_what_the_cache_lacks_comes_from_the_remote(project):

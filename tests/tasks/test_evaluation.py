@@ -105,6 +105,7 @@ def test_a_report_is_whole_and_repeats(project):
     measured = evaluation.evaluate("sorts", PARAMS, Dataset(project / "data" / "colours"), seed=0)
     target = project / "reports"
     target.mkdir()
+    assert measured.column("labels") and set(map(len, measured.column("labels").values())) == {1}
     report = evaluation.write(measured, target / "sorts.json", target / "sorts")
     assert json.loads((target / "sorts.json").read_text()) == report
     assert report["num_images"] == 8 and report["main_metric"] == "top1" and "scratch" not in report
