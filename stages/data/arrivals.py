@@ -142,7 +142,7 @@ def _size(item: Record | Rejected) -> int:
     if isinstance(item, Rejected):
         return 0
     try:
-        return item.image.size if item.image.size is not None else item.image.file.stat().st_size
+        return item.image.num_bytes()
     except OSError:
         return 0  # the reader will say what is wrong
 

@@ -4,7 +4,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Image:
     id: Id
     file_name: str
     size_px: tuple[int, int] | None
+    group: str | None = None  # the video that it is of
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class AnnotationFile:
     origin: str = ""
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    titles: dict[str, str] = field(default_factory=dict)  # category -> name for people, where our export gave one
 
     @property
     def name_parts(self) -> list[str]:
@@ -111,7 +113,8 @@ def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
     info = content.get("info")
     if isinstance(info, dict) and info.get("labelled") is False:
         raise ValueError(f"{root / path} holds answers of a model: correct them, then set labelled in its info to true")
-    images = [image for entry in content["images"] if (image := _read_image(entry))]
+    videos = _read_videos(content.get("videos"))
+    images = [image for entry in content["images"] if (image := _read_image(entry, videos))]
     objects = _group_by_image(content["annotations"])
     categories = _read_categories(root / path, content["categories"])
     groups = _find_groups(categories, objects)
@@ -128,6 +131,7 @@ def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
         edges=edges,
         rejected=_reject(path, len(content["images"]), images, objects),
         notes=tuple(notes),
+        titles={e["name"]: e["title"] for e in categories.values() if isinstance(e.get("title"), str)},
         **_read_provenance(content),
     )
 
@@ -136,13 +140,20 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | str) and value != ""
 
 
-def _read_image(entry: Any) -> Image | None:
+def _read_videos(entries: Any) -> dict[Id, str]:
+    """id -> name of the videos that TAO's and ImageNet VID's files list: images of one stay in one split."""
+    listed = entries if isinstance(entries, list) else []
+    sound = [entry for entry in listed if isinstance(entry, dict) and _is_id(entry.get("id"))]
+    return {entry["id"]: printable(str(entry.get("name", entry["id"]))) for entry in sound}
+
+
+def _read_image(entry: Any, videos: dict[Id, str]) -> Image | None:
     if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
         return None
     width, height = entry.get("width"), entry.get("height")
-    if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
-        return Image(entry["id"], entry["file_name"], None)
-    return Image(entry["id"], entry["file_name"], (width, height))
+    is_sized = isinstance(width, int) and isinstance(height, int) and min(width, height) > 0
+    group = videos.get(entry["video_id"]) if _is_id(entry.get("video_id")) else None
+    return Image(entry["id"], entry["file_name"], (width, height) if is_sized else None, group)
 
 
 def _group_by_image(entries: list[Any]) -> dict[Id, list[dict[str, Any]]]:

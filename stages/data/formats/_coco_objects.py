@@ -26,10 +26,13 @@ def read_object(
     keypoints = annotation.get("keypoints") or []
     if not _is_numbers(keypoints) or len(keypoints) not in (0, 3 * num_joints):
         keypoints, defects = [], [*defects, f"keypoints are not 3 numbers for each of {num_joints} joints: dropped"]
+    flags = said if isinstance(said := annotation.get("attributes"), dict) else {}  # as CVAT and our export write them
     box = Box(
         label,
         (x, y, x + width, y + height),
         is_crowd=bool(annotation.get("iscrowd")),
+        difficult=flags.get("difficult") is True,
+        truncated=flags.get("truncated") is True,
         polygons=polygons,
         rle=rle,
         keypoints=tuple(map(float, keypoints)),
@@ -73,6 +76,11 @@ def _read_rle(value: dict[str, Any], size_px: _Size) -> str | None:
         return counts
     compressed: bytes = mask.frPyObjects({"counts": runs, "size": size}, *size)["counts"]
     return compressed.decode("ascii")
+
+
+def rle_area_px(counts: str) -> int:
+    """How many pixels compressed run lengths cover: every other run, from the second on."""
+    return sum(_decode_runs(counts)[1::2])
 
 
 def _decode_runs(counts: str) -> list[int]:
