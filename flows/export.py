@@ -16,9 +16,11 @@ from stages.tracking.process import child_of_this_process
 
 
 def export(
-    name: str, folder: Path, fmt: str, splits: Sequence[str], revision: str | None, is_strict: bool
+    name: str, folder: Path, fmt: str, options: Sequence[str] = (), revision: str | None = None
 ) -> dict[str, Any]:
     """Write data/NAME, or its version at a git revision, into a folder; what was written and what could not be held.
+
+    options: more words for `python -m stages.convert`, such as --strict.
 
     UsageError when the format or the dataset is unknown, or when the folder holds something already.
     """
@@ -31,8 +33,7 @@ def export(
     report = LOCAL_STATE / "export" / f"{name}.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "stages.convert", name, str(folder), "--format", fmt, "--report", str(report)]
-    command += [word for split in splits for word in ("--split", split)]
-    command += [*(["--rev", revision] if revision else []), *(["--strict"] if is_strict else [])]
+    command += [*options, *(["--rev", revision] if revision else [])]
     with naming(folder):
         code = subprocess.run(command, preexec_fn=child_of_this_process(), check=False).returncode
     if code:

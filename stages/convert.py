@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stages.data.pointers import pointer_hash
 from stages.data.splits import SPLITS
 from stages.data.writers import writer_of
 from stages.data.writers._losses import in_words, losses
-from stages.data.writers._samples import COLUMNS, Samples
+from stages.data.writers._samples import COLUMNS, ONLY, Samples
 from stages.params.files import replacing_folder
 from stages.tracking.full_disk import advised
 
@@ -31,6 +32,7 @@ def convert(
     fmt: str,
     *,
     splits: Sequence[str] = (),
+    only: str | None = None,
     revision: str | None = None,
     strict: bool = False,
     progress: bool = True,
@@ -38,7 +40,8 @@ def convert(
     """Write data/NAME, or its version at a git revision, into a new folder in a format; returns what was written.
 
     The images are the bytes that were ingested. The folder appears whole or not at all, after it was read back and
-    compared with the dataset: `not held` counts what the format could not hold. ValueError when the folder is there and
+    compared with the dataset: `not held` counts what the format could not hold. only: write boxes alone, or with them
+    only polygons or only keypoints, as in YOLO, whose lines hold one of these. ValueError when the folder is there and
     holds something, when there is nothing to write or, if `strict`, when something would be lost.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -47,7 +50,7 @@ def convert(
     source = borrowed(name, digest) if revision and digest else nullcontext(Path("data") / name)
     with source as place:
         dataset = Dataset(place)
-        samples, num_objects, not_held = _write(dataset, folder, fmt, splits, strict, progress)
+        samples, num_objects, not_held = _write(dataset, folder, fmt, splits, only, strict, progress)
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(samples.table["split"]).to_pylist()}
     return {
         "dataset": name,
@@ -63,17 +66,26 @@ def convert(
 
 
 def _write(
-    dataset: Dataset, folder: Path, fmt: str, splits: Sequence[str], strict: bool, progress: bool
+    dataset: Dataset,
+    folder: Path,
+    fmt: str,
+    splits: Sequence[str],
+    only: str | None,
+    strict: bool,
+    progress: bool,
 ) -> tuple[Samples, int, dict[str, int]]:
     writer = writer_of(fmt)
-    samples = Samples(_table(dataset, splits), writer.place)
+    description = dataset.description
+    if only in ("boxes", "polygons"):
+        description = replace(description, skeleton=(), skeleton_edges=())
+    samples = Samples(_table(dataset, splits), writer.place, only)
     with replacing_folder(folder) as temporary:
-        writer.write(temporary, samples, dataset.description)
+        writer.write(temporary, samples, description)
         if not len(samples):
             raise ValueError(f"{fmt} has no place for any of the {samples.num_left_out} images")
         _copy(dataset, samples, temporary, progress)
         read_back = formats.open_source(fmt, temporary)
-        not_held = losses(samples, read_back, dataset.description, writer.keeps)
+        not_held = losses(samples, read_back, description, writer.keeps)
         if strict and not_held:
             raise ValueError(f"{fmt} can't hold {in_words(not_held)} (strict: nothing was written)")
     objects = samples.table["objects"]
@@ -110,6 +122,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; new or empty")
     parser.add_argument("--format", required=True)
     parser.add_argument("--split", action="append", choices=SPLITS, default=[], help="only this one; may be repeated")
+    parser.add_argument("--only", choices=sorted(ONLY), help="of the objects; boxes are always written")
     parser.add_argument("--rev", metavar="REV", help="the version at this commit, branch or tag")
     parser.add_argument("--strict", action="store_true", help="fail if the format can't hold everything")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write what was done")
@@ -125,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.folder,
             options.format,
             splits=options.split,
+            only=options.only,
             revision=options.rev,
             strict=options.strict,
         )

@@ -95,6 +95,9 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Where to write: a folder that is new or empty.")],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.written_by_export())}.")],
     split: Annotated[list[str] | None, typer.Option(help="Only train, val or test; may be repeated.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Of objects: boxes, or with them just polygons or just keypoints.")
+    ] = None,
     rev: Annotated[str | None, typer.Option(help="The version at this commit, branch or tag.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the format can't hold everything.")] = False,
     as_json: AsJson = False,
@@ -104,8 +107,10 @@ def export(
     project.enter()
     from flows import export as operation
 
+    options = [word for chosen in split or [] for word in ("--split", chosen)]
+    options += [*(["--only", only] if only else []), *(["--strict"] if strict else [])]
     with talk_to_stderr(as_json):
-        result = operation.export(name, here / folder, format, split or [], rev, strict)
+        result = operation.export(name, here / folder, format, options, rev)
     tell(result, as_json, operation.show)
 
 

@@ -151,9 +151,10 @@ def _read_image(entry: Any, videos: dict[Id, str]) -> Image | None:
     if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
         return None
     width, height = entry.get("width"), entry.get("height")
-    is_sized = isinstance(width, int) and isinstance(height, int) and min(width, height) > 0
     group = videos.get(entry["video_id"]) if _is_id(entry.get("video_id")) else None
-    return Image(entry["id"], entry["file_name"], (width, height) if is_sized else None, group)
+    if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
+        return Image(entry["id"], entry["file_name"], None, group)
+    return Image(entry["id"], entry["file_name"], (width, height), group)
 
 
 def _group_by_image(entries: list[Any]) -> dict[Id, list[dict[str, Any]]]:

@@ -6,14 +6,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 _UNSIGNED_BYTE = 0x08  # the third byte of the magic number is the type, the fourth the number of dimensions
 _MAX_ITEMS = 1 << 28
 
 
+class Content(Protocol):
+    """An open file, compressed or not."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, less of them at the end."""
+        ...
+
+
 @contextmanager
-def opened(file: Path) -> Iterator[IO[bytes]]:
+def opened(file: Path) -> Iterator[Content]:
     """A file's content, decompressed where it is gzip, whatever its name says; ValueError where that is damaged."""
     with file.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
@@ -24,7 +32,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
             raise ValueError(f"{file}: cut or damaged gzip: {error}") from error
 
 
-def read_sizes(content: IO[bytes], file: Path, num_dimensions: int) -> tuple[int, ...]:
+def read_sizes(content: Content, file: Path, num_dimensions: int) -> tuple[int, ...]:
     """The sizes in the header; ValueError when it is none of unsigned bytes in so many dimensions."""
     header = content.read(4 + 4 * num_dimensions)
     magic = struct.unpack(">I", header[:4])[0] if len(header) >= 4 else None

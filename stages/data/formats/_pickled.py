@@ -1,7 +1,7 @@
 """Data out of a pickle without unpickling it: its opcodes are read one by one, and nothing that it names is called.
 
-Known are containers, numbers, text, bytes and numpy arrays of bytes, as CIFAR's Python 2 files and what people save anew
-from them hold; anything else is refused with its name. (Opcodes: Python's Lib/pickletools.py.)
+Known are containers, numbers, text, bytes and numpy arrays of bytes, as in CIFAR's files and in what people save anew
+out of them; anything else is refused with its name. (Opcodes: Python's Lib/pickletools.py.)
 """
 
 import pickletools

@@ -42,8 +42,8 @@ def read_config(root: Path, paths: Iterable[str]) -> Config:
     described = [(path, said) for path in by_depth if (said := _load(root, path))]
     nearest = [(path, said) for path, said in described if path.count("/") == described[0][0].count("/")]
     if len(nearest) > 1:
-        places = ", ".join(path for path, _ in nearest)
-        raise ValueError(f"{root} holds several descriptions, {places}: name the folder of one, and --images if apart")
+        several = ", ".join(path for path, _ in nearest)
+        raise ValueError(f"{root} holds several descriptions, {several}: name the folder of one, and --images if apart")
     if nearest:
         return _read_yaml(root, *nearest[0])
     lists = [path for path in by_depth if posixpath.basename(path) in _LISTS or path.endswith(".names")]
@@ -75,8 +75,7 @@ def _read_yaml(root: Path, path: str, said: dict[str, Any]) -> Config:
     notes = []
     if isinstance(said.get("nc"), int) and said["nc"] != len(names):
         notes.append(f"{path} says nc: {said['nc']} and names {len(names)} classes: the names count")
-    roboflow = said.get("roboflow") if isinstance(said.get("roboflow"), dict) else {}
-    told = [_first_text(key, said, roboflow) for key in ("license", "url")]
+    roboflow = inner if isinstance(inner := said.get("roboflow"), dict) else {}
     config = Config(
         path,
         names,
@@ -84,8 +83,8 @@ def _read_yaml(root: Path, path: str, said: dict[str, Any]) -> Config:
         joints,
         joint_numbers,
         skips_unlabelled=said.get("skip_if_label_file_missing") is True,
-        licence=told[0],
-        origin=told[1],
+        licence=_first_text("license", said, roboflow),
+        origin=_first_text("url", said, roboflow),
         notes=tuple(notes),
     )
     return _checked(root, config)

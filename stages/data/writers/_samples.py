@@ -16,6 +16,13 @@ COLUMNS = (
     *("key", "shard", "offset", "size", "width", "height", "mode", "format"),
     *("split", "labels", "objects", "group", "source"),
 )
+_NO_POLYGONS: Row = {"polygons": [], "rle": None}
+# What of an object is wanted beside its box -> what is taken away.
+ONLY: dict[str, Row] = {
+    "boxes": {**_NO_POLYGONS, "keypoints": []},
+    "polygons": {"keypoints": []},
+    "keypoints": _NO_POLYGONS,
+}
 _BATCH = 1024
 _MAX_NAME = 180  # characters of a file name, of which file systems take 255 bytes
 # What a file system or a reader would not take as a name; a leading dot hides a file.
@@ -36,9 +43,13 @@ class Sample:
 
 
 class Samples:
-    """Rows of a table in the order of their new paths, made into samples as they are asked for."""
+    """Rows of a table in the order of their new paths, made into samples as they are asked for.
 
-    def __init__(self, table: pa.Table, place: Callable[[Row], str | None]) -> None:
+    only: what of the objects is wanted, a key of ONLY; None: everything.
+    """
+
+    def __init__(self, table: pa.Table, place: Callable[[Row], str | None], only: str | None = None) -> None:
+        self.without = ONLY[only] if only else {}
         columns = table.select(["key", "source", "format", "split", "labels"])
         placed = [_placed(row, place) for row in _rows(columns)]
         paths = _unique(placed)
@@ -52,6 +63,8 @@ class Samples:
 
     def __iter__(self) -> Iterator[Sample]:
         for path, row in zip(self.paths, _rows(self.table), strict=True):
+            if self.without and row["objects"]:
+                row["objects"] = [thing | self.without for thing in row["objects"]]
             yield Sample(path, row)
 
 

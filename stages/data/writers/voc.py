@@ -67,7 +67,7 @@ def _texts(element: Element, **texts: object) -> None:
 
 def _legal(label: str) -> str:
     """ValueError for a character that XML has no way to write."""
-    wrong = [c for c in label if c < " " and c not in "\t\n\r" or c in "\ufffe\uffff"]
+    wrong = [c for c in label if (c < " " and c not in "\t\n\r") or c in "\ufffe\uffff"]
     if wrong:
         raise ValueError(f"class {label!r} has the character {wrong[0]!r}, which XML can't hold: use coco or yolo")
     return label
