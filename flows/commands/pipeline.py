@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,22 @@ from flows import project
 from flows.commands import AsJson, app, console, print_json, talk_to_stderr, tell
 from flows.project import UsageError
 from stages.params import formats
+
+
+class Split(StrEnum):
+    """What --split of export takes."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class Shape(StrEnum):
+    """What --only of export takes."""
+
+    BOXES = "boxes"
+    POLYGONS = "polygons"
+    KEYPOINTS = "keypoints"
 
 
 @app.command(epilog="Example: `visionline init bccd`")
@@ -94,9 +111,9 @@ def export(
     name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset; its data lie in data/DATASET.")],
     folder: Annotated[Path, typer.Argument(help="Where to write: a folder that is new or empty.")],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.written_by_export())}.")],
-    split: Annotated[list[str] | None, typer.Option(help="Only train, val or test; may be repeated.")] = None,
+    split: Annotated[list[Split] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     only: Annotated[
-        str | None, typer.Option(help="Of objects: boxes, or with them just polygons or just keypoints.")
+        Shape | None, typer.Option(help="Of objects: just boxes, or with them just polygons or just keypoints.")
     ] = None,
     rev: Annotated[str | None, typer.Option(help="The version at this commit, branch or tag.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the format can't hold everything.")] = False,

@@ -117,8 +117,9 @@ def _rings(values: Sequence[Decimal]) -> list[Sequence[Decimal]]:
     points = list(zip(values[::2], values[1::2], strict=True))
     rings, start = [], 0
     while start < len(points):
-        end = next((i for i in range(start + 1, len(points)) if points[i] == points[start]), None)
-        if end is None or end - start < 3:
+        # From the third point on: some tools write the first one twice.
+        end = next((i for i in range(start + 3, len(points)) if points[i] == points[start]), None)
+        if end is None:
             return [values]
         rings.append(values[2 * start : 2 * end])
         start = end + 1

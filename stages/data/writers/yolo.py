@@ -113,7 +113,7 @@ def _config(description: Description, splits: set[str], has_keypoints: bool) -> 
     said |= {split: f"images/{split}" for split in SPLITS if split in splits}
     if has_keypoints:
         joints = list(description.skeleton)
-        said |= {"kpt_shape": [len(joints), 3], "kpt_names": dict.fromkeys(range(len(description.classes)), joints)}
+        said |= {"kpt_shape": [len(joints), 3], "kpt_names": {0: joints}}
     said |= {"license": description.licence} if description.licence else {}
     said |= {"url": description.origin} if description.origin else {}
     said["nc"] = len(description.classes)
