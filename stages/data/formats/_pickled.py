@@ -170,7 +170,7 @@ def _bytes(value: Any) -> bytes:
 
 
 _IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
-_NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "BINFLOAT")
+_NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _LITERALS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys((*_NUMBERS, "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"), lambda value: value),
     **dict.fromkeys(("SHORT_BINSTRING", "BINSTRING", "STRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"), _bytes),

@@ -39,13 +39,16 @@ class Config:
 def read_config(root: Path, paths: Iterable[str]) -> Config:
     """The description among `paths`; ValueError when there is none, or more than one that counts."""
     by_depth = sorted(paths, key=lambda path: (path.count("/"), path))
-    described = [(path, said) for path in by_depth if (said := _load(root, path))]
+    documents = {path: _load(root / path) for path in by_depth if path.lower().endswith((".yaml", ".yml"))}
+    described = [(path, said) for path, said in documents.items() if isinstance(said, dict)]
     nearest = [(path, said) for path, said in described if path.count("/") == described[0][0].count("/")]
     if len(nearest) > 1:
         several = ", ".join(path for path, _ in nearest)
         raise ValueError(f"{root} holds several descriptions, {several}: name the folder of one, and --images if apart")
     if nearest:
         return _read_yaml(root, *nearest[0])
+    if broken := next((said for said in documents.values() if isinstance(said, str)), None):
+        raise ValueError(broken)
     lists = [path for path in by_depth if posixpath.basename(path) in _LISTS or path.endswith(".names")]
     if not lists:
         raise ValueError(f"no names of YOLO's classes in {root}: looked for {LOOKED_FOR}")
@@ -57,14 +60,12 @@ def read_config(root: Path, paths: Iterable[str]) -> Config:
     return _checked(root, Config(lists[0], dict(enumerate(line.strip() for line in lines)), places))
 
 
-def _load(root: Path, path: str) -> dict[str, Any] | None:
-    """A YAML file that names classes; None for another file."""
-    if not path.lower().endswith((".yaml", ".yml")):
-        return None
+def _load(file: Path) -> dict[str, Any] | str | None:
+    """A YAML file that names classes; None for another one, and words for one that can't be read."""
     try:
-        said = YAML(typ="safe").load(root / path)
+        said = YAML(typ="safe").load(file)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{root / path} is not YAML: {' '.join(str(error).split())[:200]}") from error
+        return f"{file} is not YAML: {' '.join(str(error).replace(str(file), file.name).split())}"
     return said if isinstance(said, dict) and "names" in said else None
 
 

@@ -67,9 +67,10 @@ def _read(words: Sequence[str], columns: Columns, size_px: tuple[int, int]) -> B
 def _label(word: str, names: dict[int, str]) -> str:
     try:
         value = Decimal(word)  # some tools write 3.0
+        number = int(value) if 0 <= value < _MOST_CLASSES and value == int(value) else -1
     except ArithmeticError:
         raise ValueError(f"class {word[:_LONGEST]!r} is no number") from None
-    label = names.get(int(value)) if 0 <= value < _MOST_CLASSES and value == int(value) else None
+    label = names.get(number)
     if label is None:
         raise ValueError(f"class {word[:_LONGEST]} is not among the {len(names)} names")
     return label

@@ -15,16 +15,21 @@ REAL = {
     "imagenet": "imagenet-sample",
     "voc": "bccd",
     "coco": "coco-mini",
+    "idx": "mnist-t10k",
+    "yolo": "coco128-yolo/object_detection",
 }
+APART = {"yolo": "coco128-yolo/images"}  # where the images lie
 
 
 def test_the_names_are_the_modules_on_disk():
-    assert formats.names() == ["coco", "imagefolder", "imagenet", "tiny-imagenet", "voc"]
+    assert {"cifar", "coco", "idx", "imagefolder", "imagenet", "tiny-imagenet", "voc", "yolo"} <= {*formats.names()}
+    assert formats.names() == sorted(formats.names())
+    assert not [name for name in formats.names() if name.startswith(("_", "-"))]
 
 
 def test_an_unknown_format_answers_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"'yolo' is unknown: use one of coco, imagefolder, imagenet, tiny-imagenet"):
-        formats.open_source("yolo", tmp_path)
+    with pytest.raises(ValueError, match=rf"'y' is unknown: use one of {', '.join(formats.names())}"):
+        formats.open_source("y", tmp_path)
 
 
 def test_a_shared_module_is_no_format(tmp_path: Path):
@@ -53,7 +58,7 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("fmt", ["imagefolder", "tiny-imagenet", "imagenet"])
+@pytest.mark.parametrize("fmt", ["imagefolder", "tiny-imagenet", "imagenet", "cifar", "idx"])
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
         formats.open_source(fmt, tmp_path, images=tmp_path)
@@ -75,7 +80,8 @@ print([name for name in ("torch", "scipy", "pycocotools", "stages.data.formats.v
 
 @pytest.mark.parametrize(("fmt", "folder"), REAL.items())
 def test_real_sources_are_sorted_unique_repeatable_and_readable(fmt: str, folder: str, shared_data: Path):
-    source = formats.open_source(fmt, shared_data / folder)
+    images = shared_data / APART[fmt] if fmt in APART else None
+    source = formats.open_source(fmt, shared_data / folder, images)
     items = list(source.records())
     paths = [item.path for item in items]
     assert isinstance(source, Source)
@@ -83,8 +89,9 @@ def test_real_sources_are_sorted_unique_repeatable_and_readable(fmt: str, folder
     assert items == list(source.records())
     assert not any(path.startswith("/") for path in paths)
     first = next(item for item in items if isinstance(item, Record))
-    assert first.image.read() == (shared_data / folder / first.path).read_bytes()
+    if fmt != "idx":  # whose images are no files
+        assert first.image.read() == ((images or shared_data / folder) / first.path).read_bytes()
     assert all(isinstance(item, Record | Rejected) for item in items)
     used = {label for item in items if isinstance(item, Record) for label in item.labels}
     used |= {box.label for item in items if isinstance(item, Record) for box in item.boxes or ()}
-    assert used == set(source.classes)
+    assert used <= set(source.classes) if fmt == "yolo" else used == set(source.classes)
