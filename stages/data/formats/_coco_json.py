@@ -110,8 +110,7 @@ def _lacks(content: Any) -> str | None:
 
 
 def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
-    info = content.get("info")
-    if isinstance(info, dict) and info.get("labelled") is False:
+    if _holds_answers(content):
         raise ValueError(f"{root / path} holds answers of a model: correct them, then set labelled in its info to true")
     videos = _read_videos(content.get("videos"))
     images = [image for entry in content["images"] if (image := _read_image(entry, videos))]
@@ -138,6 +137,14 @@ def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str) and value != ""
+
+
+def _holds_answers(content: dict[str, Any]) -> bool:
+    """Whether nobody looked at these annotations: the file says so, or, as detectors do, each has a score."""
+    said = info.get("labelled") if isinstance(info := content.get("info"), dict) else None
+    entries = content["annotations"]
+    are_scored = bool(entries) and all(isinstance(entry, dict) and "score" in entry for entry in entries)
+    return said is False or (said is not True and are_scored)
 
 
 def _read_videos(entries: Any) -> dict[Id, str]:
