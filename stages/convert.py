@@ -88,8 +88,8 @@ def _write(
         not_held = losses(samples, read_back, description, writer.keeps)
         if strict and not_held:
             raise ValueError(f"{fmt} can't hold {in_words(not_held)} (strict: nothing was written)")
-    objects = samples.table["objects"]
-    return samples, pc.sum(pc.list_value_length(objects)).as_py() or 0, not_held
+    num_objects = pc.sum(pc.list_value_length(samples.table["objects"])).as_py() or 0
+    return samples, num_objects - not_held.get("crowds", 0) - not_held.get("objects", 0), not_held
 
 
 def _table(dataset: Dataset, splits: Sequence[str]) -> pa.Table:
