@@ -20,8 +20,8 @@ from stages.data.index import Row
 from stages.data.splits import SPLITS
 from stages.data.writers._samples import Sample
 
-_EXACT = decimal.Context(prec=120)
-_DIGITS = (6, 8, 10, 12, 15, 17, 20, 25, 30, 40)  # behind the point, until the pixels come back to the last bit
+_EXACT = decimal.Context(prec=50)
+_DIGITS = (6, 10, 17, 25, 40)  # behind the point, until the pixels come back to the last bit
 
 
 def place(row: Row) -> str | None:
