@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stages.data import formats
+from stages.data import formats, history
 from stages.data.borrowed import borrowed, digest_at
 from stages.data.dataset import Dataset
 from stages.data.pointers import pointer_hash
@@ -130,8 +130,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0; 1 when the work failed; 2 (by argparse) on wrong use."""
+    """Exit code 0; 1 when the work failed; 2 on wrong use."""
     options = _options(arguments)
+    if options.rev is not None and history.version_at(options.name, options.rev) is None:
+        print(f"export {options.name}: {options.rev} holds no data/{options.name}.dvc", file=sys.stderr)
+        return 2
     try:
         report = convert(
             options.name,

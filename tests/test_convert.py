@@ -431,6 +431,7 @@ def test_an_older_version_by_its_commit(here: Path, monkeypatch: pytest.MonkeyPa
     assert not list(Path(".visionline").glob("borrowed-*"))
     with pytest.raises(ValueError, match=r"HEAD~5 holds no data/pets\.dvc"):
         convert("pets", here / "x", "imagefolder", revision="HEAD~5", progress=False)
+    assert main(["pets", "x", "--format", "coco", "--rev", "nowhere"]) == 2
     shutil.rmtree(".dvc/cache")
     history.listing.cache_clear()
     with pytest.raises(FileNotFoundError, match="is not in the cache"):

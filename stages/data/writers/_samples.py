@@ -25,8 +25,8 @@ ONLY: dict[str, Row] = {
 }
 _BATCH = 1024
 _MAX_NAME = 180  # characters of a file name, of which file systems take 255 bytes
-# What a file system or a reader would not take as a name; a leading dot hides a file.
-_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*\x7f]|^\.+|[. ]+$')
+# What a file system or a reader would not take as a name: a leading dot hides a file, and lists strip spaces.
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*\x7f]|^[.\s]+|[.\s]+$')
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _rows(table: pa.Table) -> Iterator[Row]:
 
 def safe_name(name: str) -> str:
     """A name that every file system takes, the same when it is one already."""
-    return _UNSAFE.sub("_", name)[:_MAX_NAME] or "_"
+    return _UNSAFE.sub("_", _UNSAFE.sub("_", name)[:_MAX_NAME]) or "_"
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def _placed(row: Row, place: Callable[[Row], str | None]) -> _Placed | None:
     if folder is None:
         return None
     base, suffix = posixpath.splitext(row["source"]) if is_image(row["source"]) else (row["source"], "")
+    base = base.replace(".", "_") if is_image(base) else base  # "a.jpg.png": lists take "a.jpg" for the image "a"
     parts = base.split("/")
     long = "_".join(part for part in parts if part)
     names = (safe_name(parts[-1]), safe_name(long), f"{safe_name(parts[-1])}_{row['key']}")

@@ -67,7 +67,25 @@ def test_what_has_no_suffix_of_an_image_gets_that_of_its_format() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [".hidden", "..", ".", "", "a/b", "a\\b", 'q"', "x:y", "new\nline", "end.", "end ", "*?<>|", "a" * 400, "\x7f"],
+    [
+        ".hidden",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "a\\b",
+        'q"',
+        "x:y",
+        "new\nline",
+        "end.",
+        "end ",
+        "*?<>|",
+        "a" * 400,
+        "\x7f",
+        " a",
+        "\u00a0a",
+        "a" * 179 + ". b",
+    ],
 )
 def test_safe_names(name: str) -> None:
     safe = safe_name(name)
@@ -79,6 +97,11 @@ def test_safe_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["cat", "t-shirt", "Läufer 1", "n01440764", "a.b", "猫"])
 def test_a_safe_name_stays(name: str) -> None:
     assert safe_name(name) == name
+
+
+def test_a_name_that_ends_like_an_image_does_not_look_like_one() -> None:
+    """Lists of names, with suffixes or without, would take a.jpg for the image a."""
+    assert samples("x/a.jpg.png", "x/a.png") == {"x/a.jpg.png": "f/a_jpg.png", "x/a.png": "f/a.png"}
 
 
 def test_images_without_a_place_are_counted() -> None:
