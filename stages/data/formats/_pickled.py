@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.formats._files import printable
+
 _MAX_BYTES = 1 << 30
+_MAX_TOLD = 200  # characters of a reason, which may quote the file
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 
@@ -56,9 +59,13 @@ def read_pickled(file: Path) -> Any:
             machine.step(opcode.name, argument)
         return machine.result()
     except _Refused as error:
-        raise ValueError(f"{file} is a pickle that {error}: it was not run") from None
+        raise ValueError(f"{file} is a pickle that {_line(error)}: it was not run") from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
-        raise ValueError(f"{file} is no pickle of plain data: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} is no pickle of plain data: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(printable(str(error)).split())[:_MAX_TOLD]
 
 
 class _Refused(Exception):  # noqa: N818 - told as a ValueError
