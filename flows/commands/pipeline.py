@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,23 @@ import typer
 from flows import project
 from flows.commands import AsJson, app, console, print_json, talk_to_stderr, tell
 from flows.project import UsageError
+from stages.params import formats
+
+
+class Split(StrEnum):
+    """What --split of export takes."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class Shape(StrEnum):
+    """What --only of export takes."""
+
+    BOXES = "boxes"
+    POLYGONS = "polygons"
+    KEYPOINTS = "keypoints"
 
 
 @app.command(epilog="Example: `visionline init bccd`")
@@ -44,7 +62,7 @@ def ingest(
             help="Folder or archive with the labelled images, or s3://, gs://, https://; it stays as it is."
         ),
     ],
-    format: Annotated[str, typer.Option(help="coco, imagefolder, imagenet, tiny-imagenet or voc.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.read_at_ingest())}.")],
     split: Annotated[
         str | None, typer.Option(help="train, val, test, or train=0.8,val=0.1,test=0.1; else the source's own.")
     ] = None,
@@ -86,6 +104,31 @@ def _show_ingested(result: Mapping[str, Any], as_json: bool) -> None:
     for entry in result["params_added"]:
         console.print(f"added {entry} to params.yaml")
     console.print("committed; next: visionline run" if result["committed"] else "nothing new, nothing committed")
+
+
+@app.command(epilog="Example: `visionline export cells /data/cells-yolo --format yolo --split train --split val`")
+def export(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset; its data lie in data/DATASET.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write: a folder that is new or empty.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.written_by_export())}.")],
+    split: Annotated[list[Split] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    only: Annotated[
+        Shape | None, typer.Option(help="Of objects: just boxes, or with them just polygons or just keypoints.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="The version at this commit, branch or tag.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if the format can't hold everything.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset in a format that other tools read; says what that format could not hold."""
+    here = Path.cwd()
+    project.enter()
+    from flows import export as operation
+
+    options = [word for chosen in split or [] for word in ("--split", chosen)]
+    options += [*(["--only", only] if only else []), *(["--strict"] if strict else [])]
+    with talk_to_stderr(as_json):
+        result = operation.export(name, here / folder, format, options, rev)
+    tell(result, as_json, operation.show)
 
 
 @app.command(epilog="Example: `visionline run --only cells --set tasks.cells.training.steps=800`")

@@ -14,7 +14,7 @@ from itertools import chain, islice
 
 from stages.data import index, masks
 from stages.data.images import inspect
-from stages.data.records import Blob, Record, Rejected
+from stages.data.records import Record, Rejected
 from stages.data.shards import Sample
 from stages.data.splits import DEFAULT_FRACTIONS, split_of
 
@@ -157,13 +157,9 @@ def _size(item: Record | Rejected) -> int:
     if isinstance(item, Rejected):
         return 0
     try:
-        return sum(b.size if b.size is not None else b.file.stat().st_size for b in _blobs(item))
+        return item.image.num_bytes() + (item.mask.image.num_bytes() if item.mask is not None else 0)
     except OSError:
         return 0  # the reader will say what is wrong
-
-
-def _blobs(record: Record) -> list[Blob]:
-    return [record.image, *([record.mask.image] if record.mask is not None else [])]
 
 
 def quieten() -> None:

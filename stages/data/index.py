@@ -158,10 +158,11 @@ def row(record: Record, facts: ImageFacts, split: str, annotation: str) -> Row:
 
 
 def _objects(boxes: Iterable[Box] | None) -> list[Row] | None:
-    return None if boxes is None else [_object(box) for box in boxes]
+    return None if boxes is None else [object_row(box) for box in boxes]
 
 
-def _object(box: Box) -> Row:
+def object_row(box: Box) -> Row:
+    """A box as an entry of `objects`."""
     return {
         "label": box.label,
         "bbox_xyxy": [float(v) for v in box.xyxy],

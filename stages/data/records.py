@@ -4,6 +4,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+
+class Content(Protocol):
+    """Where the bytes of an image come from."""
+
+    def read(self) -> bytes:
+        """An encoded image; OSError when it can't be read."""
+        ...
+
+    def num_bytes(self) -> int:
+        """About as many as are read; OSError when nobody can tell."""
+        ...
+
 
 VOID = 255  # in a stored mask: a pixel that is not labelled
 
@@ -21,6 +35,10 @@ class Blob:
         with self.file.open("rb") as f:
             size = self.size if self.size is not None else os.fstat(f.fileno()).st_size - self.offset
             return os.pread(f.fileno(), size, self.offset)
+
+    def num_bytes(self) -> int:
+        """As many as are read; OSError when there is no such file."""
+        return self.size if self.size is not None else self.file.stat().st_size - self.offset
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ class Record:
     """One sample of a source: an image and its annotation."""
 
     path: str  # relative to the source folder, '/' between parts; unique within a source
-    image: Blob
+    image: Content
     split: str | None = None  # train, val, test; None: the dataset splits by the image's hash
     labels: tuple[str, ...] = ()  # of the whole image
     boxes: tuple[Box, ...] | None = None  # None: the source has no boxes at all; (): an image without objects

@@ -1,16 +1,15 @@
 """Readers of source formats, one module each; modules with a leading underscore are what they share."""
 
 import importlib
-import pkgutil
 from pathlib import Path
 
 from stages.data.records import Source
+from stages.params import formats
 
 
 def names() -> list[str]:
     """The formats that exist, as the command line spells them ("tiny-imagenet")."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+    return formats.read_at_ingest()
 
 
 def open_source(fmt: str, root: Path, images: Path | None = None) -> Source:

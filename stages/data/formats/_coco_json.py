@@ -4,7 +4,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Image:
     id: Id
     file_name: str
     size_px: tuple[int, int] | None
+    group: str | None = None  # the video that it is of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class AnnotationFile:
     origin: str = ""
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    titles: dict[str, str] = field(default_factory=dict)  # category -> name for people, where our export gave one
 
     @property
     def name_parts(self) -> list[str]:
@@ -109,10 +111,10 @@ def _lacks(content: Any) -> str | None:
 
 
 def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
-    info = content.get("info")
-    if isinstance(info, dict) and info.get("labelled") is False:
+    if _holds_answers(content):
         raise ValueError(f"{root / path} holds answers of a model: correct them, then set labelled in its info to true")
-    images = [image for entry in content["images"] if (image := _read_image(entry))]
+    videos = _read_videos(content.get("videos"))
+    images = [image for entry in content["images"] if (image := _read_image(entry, videos))]
     objects = _group_by_image(content["annotations"])
     categories = _read_categories(root / path, content["categories"])
     groups = _find_groups(categories, objects)
@@ -131,6 +133,7 @@ def _index(root: Path, path: str, content: dict[str, Any]) -> AnnotationFile:
         edges=edges,
         rejected=_reject(path, len(content["images"]), images, objects),
         notes=tuple(notes),
+        titles={e["name"]: e["title"] for e in categories.values() if isinstance(e.get("title"), str)},
         **_read_provenance(content),
     )
 
@@ -139,13 +142,29 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | str) and value != ""
 
 
-def _read_image(entry: Any) -> Image | None:
+def _holds_answers(content: dict[str, Any]) -> bool:
+    """Whether nobody looked at these annotations: the file says so, or, as detectors do, each has a score."""
+    said = info.get("labelled") if isinstance(info := content.get("info"), dict) else None
+    entries = content["annotations"]
+    are_scored = bool(entries) and all(isinstance(entry, dict) and "score" in entry for entry in entries)
+    return said is False or (said is not True and are_scored)
+
+
+def _read_videos(entries: Any) -> dict[Id, str]:
+    """id -> name of the videos that TAO's and ImageNet VID's files list: images of one stay in one split."""
+    listed = entries if isinstance(entries, list) else []
+    sound = [entry for entry in listed if isinstance(entry, dict) and _is_id(entry.get("id"))]
+    return {entry["id"]: printable(str(entry.get("name", entry["id"]))) for entry in sound}
+
+
+def _read_image(entry: Any, videos: dict[Id, str]) -> Image | None:
     if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
         return None
     width, height = entry.get("width"), entry.get("height")
+    group = videos.get(entry["video_id"]) if _is_id(entry.get("video_id")) else None
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
-        return Image(entry["id"], entry["file_name"], None)
-    return Image(entry["id"], entry["file_name"], (width, height))
+        return Image(entry["id"], entry["file_name"], None, group)
+    return Image(entry["id"], entry["file_name"], (width, height), group)
 
 
 def _group_by_image(entries: list[Any]) -> dict[Id, list[dict[str, Any]]]:

@@ -24,10 +24,13 @@ def read_object(
     keypoints = annotation.get("keypoints") or []
     if not _is_numbers(keypoints) or len(keypoints) not in (0, 3 * num_joints):
         keypoints, defects = [], [*defects, f"keypoints are not 3 numbers for each of {num_joints} joints: dropped"]
+    flags = said if isinstance(said := annotation.get("attributes"), dict) else {}  # as CVAT and our export write them
     box = Box(
         label,
         (x, y, x + width, y + height),
         is_crowd=bool(annotation.get("iscrowd")),
+        difficult=flags.get("difficult") is True,
+        truncated=flags.get("truncated") is True,
         polygons=polygons,
         rle=rle,
         keypoints=tuple(map(float, keypoints)),

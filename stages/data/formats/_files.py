@@ -14,6 +14,11 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 _LEFT_BY_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
 
 
+def is_listed(name: str) -> bool:
+    """Whether a file or folder of this name counts: not hidden, and not what a system leaves behind."""
+    return not name.startswith(".") and name not in _LEFT_BY_SYSTEMS
+
+
 def is_image(path: str) -> bool:
     """Whether the suffix is one of an image; the bytes are looked at later."""
     return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
@@ -80,11 +85,7 @@ def _listing(home: Path, folder: str) -> list[str | Rejected]:
     """What lies in a folder; folders end with a slash, which also makes the order that of whole paths."""
     try:
         with os.scandir(home / folder) as entries:
-            items = [
-                _item(home, folder, entry)
-                for entry in entries
-                if not entry.name.startswith(".") and entry.name not in _LEFT_BY_SYSTEMS
-            ]
+            items = [_item(home, folder, entry) for entry in entries if is_listed(entry.name)]
     except OSError as error:
         return [Rejected(folder.rstrip("/") or ".", f"folder can't be listed: {error.strerror}")]
     return sorted(items, key=lambda item: item.path if isinstance(item, Rejected) else item)

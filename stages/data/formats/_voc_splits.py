@@ -40,7 +40,7 @@ def _read_lists(root: Path, base: str, paths: list[str], folder: str) -> SplitLi
     }
     trainval = names.pop("trainval", [])
     notes = []
-    if not {"train", "val"} & set(names) and "test" in names:
+    if trainval and not {"train", "val"} & set(names) and "test" in names:
         names["train"] = trainval
         notes.append(f"{base}{folder}trainval.txt is taken as train: there is no list that divides it")
     num_twice = sum(map(len, map(set, names.values()))) - len({name for listed in names.values() for name in listed})

@@ -32,6 +32,7 @@ def read(root: Path, images: Path | None = None) -> Source:
     rejected = [*files.rejected, *(pictures.rejected if images else []), *unlisted]
     rejected += [item for file in annotations for item in file.rejected]
     categories = {(in_order(id), name) for file in annotations for id, name in file.categories.items()}
+    titles = {name: title for file in annotations for name, title in file.titles.items()}
     skeletons = list(dict.fromkeys((file.skeleton, file.edges) for file in annotations if file.skeleton))
     has_boxes = _have_boxes(annotations)
     joints, edges = skeletons[0] if skeletons else ((), ())
@@ -39,7 +40,7 @@ def read(root: Path, images: Path | None = None) -> Source:
         notes.append("the annotation files differ in their skeletons: the first one counts")
     return Source(
         task="detection" if has_boxes else "classification",
-        classes={name: name for _, name in sorted(categories)},
+        classes={name: titles.get(name, name) for _, name in sorted(categories)},
         records=lambda: _records(listing, rejected, pictures, has_boxes),
         skeleton=joints,
         skeleton_edges=edges,
@@ -153,7 +154,9 @@ def _labelled(listed: _Listed, pictures: Catalogue) -> Record | Rejected:
     labels = tuple(dict.fromkeys(file.categories[number] for number in numbers if number in file.categories))
     if not labels:
         return Rejected(listed.path, f"image without a label in {file.path}")
-    return Record(listed.path, pictures.blob(listed.path), file.split, labels=labels, size_px=image.size_px)
+    return Record(
+        listed.path, pictures.blob(listed.path), file.split, labels=labels, group=image.group, size_px=image.size_px
+    )
 
 
 def _record(listed: _Listed, pictures: Catalogue) -> Record:
@@ -175,6 +178,7 @@ def _record(listed: _Listed, pictures: Catalogue) -> Record:
         pictures.blob(listed.path),
         file.split,
         boxes=tuple(boxes),
+        group=listed.image.group,
         size_px=size_px,
         defects=tuple(defects),
     )

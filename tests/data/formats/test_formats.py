@@ -23,11 +23,25 @@ REAL = {
     "mpii": "pose-samples/mpii",
     "crowdpose": "pose-samples/crowdpose",
     "ochuman": "pose-samples/ochuman",
+    "idx": "mnist-t10k",
+    "yolo": "coco128-yolo/object_detection",
 }
+APART = {"yolo": "coco128-yolo/images"}  # where the images lie
 
 
 def test_the_names_are_the_modules_on_disk():
-    names = {"coco", "coco-panoptic", "imagefolder", "imagenet", "pennfudan", "tiny-imagenet", "voc"}
+    names = {"cifar", "coco", "coco-panoptic", "idx", "imagefolder", "imagenet", "pennfudan", "voc", "yolo"}
+        "cifar",
+        "coco",
+        "coco-panoptic",
+        "idx",
+        "imagefolder",
+        "imagenet",
+        "pennfudan",
+        "tiny-imagenet",
+        "voc",
+        "yolo",
+    }
     masks = {"camvid", "cityscapes", "mask-png", "voc-segmentation"}
     pose = {"crowdpose", "lsp", "mpii", "ochuman", "posetrack"}
     assert formats.names() == sorted(names | masks | pose)
@@ -65,7 +79,8 @@ def test_a_folder_of_another_kind_is_one_clear_line(fmt: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "fmt", ["imagefolder", "pennfudan", "lsp", "tiny-imagenet", "imagenet", "camvid", "cityscapes"]
+    "fmt",
+    ["imagefolder", "pennfudan", "lsp", "tiny-imagenet", "imagenet", "camvid", "cityscapes", "cifar", "idx"],
 )
 def test_another_image_folder_is_refused_where_it_means_nothing(fmt: str, tmp_path: Path):
     with pytest.raises(ValueError, match="leave out the image folder"):
@@ -88,7 +103,8 @@ print([name for name in ("torch", "scipy", "pycocotools", "stages.data.formats.v
 
 @pytest.mark.parametrize(("fmt", "folder"), REAL.items())
 def test_real_sources_are_sorted_unique_repeatable_and_readable(fmt: str, folder: str, shared_data: Path):
-    source = formats.open_source(fmt, shared_data / folder)
+    images = shared_data / APART[fmt] if fmt in APART else None
+    source = formats.open_source(fmt, shared_data / folder, images)
     items = list(source.records())
     paths = [item.path for item in items]
     assert isinstance(source, Source)
@@ -96,9 +112,13 @@ def test_real_sources_are_sorted_unique_repeatable_and_readable(fmt: str, folder
     assert items == list(source.records())
     assert not any(path.startswith("/") for path in paths)
     first = next(item for item in items if isinstance(item, Record))
-    assert first.image.read() == (shared_data / folder / first.path).read_bytes()
+    if fmt != "idx":  # whose images are no files
+        assert first.image.read() == ((images or shared_data / folder) / first.path).read_bytes()
     assert all(isinstance(item, Record | Rejected) for item in items)
     used = {label for item in items if isinstance(item, Record) for label in item.labels}
     used |= {box.label for item in items if isinstance(item, Record) for box in item.boxes or ()}
+    if fmt == "yolo":
+        assert used <= set(source.classes)
+        return
     named = {name for item in items if isinstance(item, Record) and item.mask for name in item.mask.names.values()}
     assert used == set(source.classes) if not named else named <= set(source.classes)
