@@ -4,11 +4,15 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.data.loader import Loader
+
+# The process's own peak, in KiB, on Linux; getrusage there also counts the process that started it.
+STATUS = Path("/proc/self/status")
 
 # Dense bf16 tensor-core peaks of the vendor's data sheets, FLOP/s.
 PEAK_FLOPS = {
@@ -67,7 +71,10 @@ def peak_memory_mib() -> float:
     """Most memory so far: of the process, or where there is a GPU of what torch has there."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _peak_flops() -> float | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stages.models import backbones
+from stages.models.backbone import Layout
 from stages.params.backbone import ARCHITECTURES
 
 SMALLEST = ("resnet18", "vgg11", "googlenet", "inception_v3")
@@ -137,6 +138,28 @@ def test_freeze_keeps_exactly_the_first_stages(stages, frozen):
 def test_freeze_of_more_stages_than_there_are():
     with pytest.raises(ValueError, match="freeze: 5 stages, but resnet18 has 4"):
         build("resnet18").freeze(5)
+
+
+def test_drop_path_is_refused_where_there_is_none():
+    build("resnet18").set_drop_path(0.0)
+    with pytest.raises(ValueError, match=r"drop_path 0\.1: resnet18 has no residual branches that can be left out"):
+        build("resnet18").set_drop_path(0.1)
+
+
+def test_what_lies_between_stages_belongs_to_the_one_before():
+    """As a transformer's tokens, position embedding and last norm do."""
+    net = nn.Module()
+    net.token = nn.Parameter(torch.zeros(1))
+    for name in ("patches", "middle", "top", "norm"):
+        net.add_module(name, nn.LayerNorm(1, bias=False))
+    layout = Layout((("patches",), ("middle",), ("top",)), (), (), 1, 1, nn.Linear)
+    backbone = backbones.Backbone("made", net, layout)
+    stages = {"token": 0, "patches.weight": 0, "middle.weight": 1, "top.weight": 2, "norm.weight": 2}
+    assert backbone.parameter_stages() == stages
+    backbone.freeze(1)
+    assert {name for name, p in net.named_parameters() if not p.requires_grad} == {"token", "patches.weight"}
+    backbone.freeze(3)
+    assert not any(p.requires_grad for p in net.parameters()) and not backbone.train().net.norm.training
 
 
 def test_frozen_batch_norms_stay_and_the_rest_trains():

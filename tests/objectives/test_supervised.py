@@ -42,6 +42,21 @@ def test_label_smoothing_by_hand():
     assert float(loss["loss"]) == pytest.approx(smooth)
 
 
+def test_mixed_images_are_judged_by_the_shares_of_their_classes():
+    """Cross-entropy is linear in the truth, so the loss is that of both classes, weighted."""
+    images = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 8, 8)
+    seen, scores = [], torch.randn(2, 3)
+    objective = built(augmentation={"mixup_alpha": 0.5})
+    torch.manual_seed(3)
+    loss = objective.loss(
+        lambda given: (seen.append(given), Logits(scores))[1], {"images": images, "target": [0, 2], "key": ["a", "b"]}
+    )
+    share = float(seen[0][1].mean())
+    own, other = (F.cross_entropy(scores, torch.tensor(targets)) for targets in ([0, 2], [2, 0]))
+    assert 0 < share < 1
+    torch.testing.assert_close(loss["loss"], share * own + (1 - share) * other)
+
+
 def test_auxiliary_heads_count_with_their_weight():
     main, extra = torch.randn(2, 3), torch.randn(2, 3)
     losses = built().loss(lambda images: Logits(main, ((0.3, extra),)), batch(0, 2))

@@ -1,4 +1,4 @@
-"""An empty MLflow database, and a model of MLflow's that needs no training: it says how long an image is."""
+"""An empty MLflow database, and a model without training: it says how long an image is, and of how many at once."""
 
 import shutil
 import warnings

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from stages.data import run_lengths
 from stages.data.dataset import Description
 from stages.data.index import Row
 from stages.data.writers._samples import Sample

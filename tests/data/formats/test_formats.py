@@ -31,18 +31,7 @@ APART = {"yolo": "coco128-yolo/images"}  # where the images lie
 
 def test_the_names_are_the_modules_on_disk():
     names = {"cifar", "coco", "coco-panoptic", "idx", "imagefolder", "imagenet", "pennfudan", "voc", "yolo"}
-        "cifar",
-        "coco",
-        "coco-panoptic",
-        "idx",
-        "imagefolder",
-        "imagenet",
-        "pennfudan",
-        "tiny-imagenet",
-        "voc",
-        "yolo",
-    }
-    masks = {"camvid", "cityscapes", "mask-png", "voc-segmentation"}
+    masks = {"tiny-imagenet", "camvid", "cityscapes", "mask-png", "voc-segmentation"}
     pose = {"crowdpose", "lsp", "mpii", "ochuman", "posetrack"}
     assert formats.names() == sorted(names | masks | pose)
 
