@@ -81,6 +81,7 @@ class Backbone(nn.Module):
         self.feature_layers = nn.ModuleList()
         self._frozen: tuple[str, ...] = ()
         self._norms_frozen = False
+        self.set_drop_path(0.0)
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -49,8 +49,8 @@ class _FromUnitRange(Backbone):
 
 
 def _in_unit_range(images: Tensor) -> Tensor:
-    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
-    return (images * std + mean) * 2 - 1
+    scale = images.new_tensor(_IMAGENET_STD).view(1, 3, 1, 1) * 2
+    return images * scale + (images.new_tensor(_IMAGENET_MEAN).view(1, 3, 1, 1) * 2 - 1)
 
 
 def _googlenet() -> Layout:
