@@ -135,10 +135,10 @@ class Backbone(nn.Module):
         maps, x = [], images
         for i, stage in enumerate(self.stages):
             x = stage(self._padded(x, i))
-            maps.append(self.as_map(x, tuple(images.shape[-2:])))
+            maps.append(self.as_map(x, images.shape[-2:]))
         return maps
 
-    def as_map(self, output: Tensor, image_size: tuple[int, int]) -> Tensor:
+    def as_map(self, output: Tensor, image_size: Sequence[int]) -> Tensor:
         """What a layer of a stage gave, as [B, C, h, w]; image_size: height and width of the images, pixels."""
         return output.movedim(self.layout.channel_dim, 1)
 

@@ -127,7 +127,7 @@ def _inner_layers(
     found: State, blocks: Mapping[Place, str], place: Callable[[str, int, bool], tuple[str, str]]
 ) -> dict[str, str]:
     """timm's modules in its blocks -> torchvision's; place: block's name, layer's number, is last -> names of two."""
-    modules = {}
+    modules: dict[str, str] = {}
     for (stage, block), target in blocks.items():
         prefix = f"blocks.{stage}.{block}."
         there = {name.removeprefix(prefix).split(".")[0] for name in found if name.startswith(prefix)}

@@ -43,14 +43,15 @@ def build(arch: str, stem: str) -> Backbone:
     return _PlainTransformer(arch, net, _layout(arch, net))
 
 
-def _net(arch: str) -> nn.Module:
+def _net(arch: str) -> VisionTransformer:
     if arch not in _DEIT:
-        return torchvision.models.get_model(arch, weights=None)
+        net: VisionTransformer = torchvision.models.get_model(arch, weights=None)
+        return net
     width, heads = _DEIT[arch]
     return VisionTransformer(_IMAGE_PX, 16, num_layers=12, num_heads=heads, hidden_dim=width, mlp_dim=4 * width)
 
 
-def _layout(arch: str, net: nn.Module) -> Layout:
+def _layout(arch: str, net: VisionTransformer) -> Layout:
     names = [f"encoder.layers.{name}" for name, _ in net.encoder.layers.named_children()]
     quarter = len(names) // _NUM_STAGES
     stages = [names[i : i + quarter] for i in range(0, len(names), quarter)]
@@ -76,12 +77,16 @@ def _layout(arch: str, net: nn.Module) -> Layout:
 class _PlainTransformer(Backbone):
     """Tokens instead of maps: the class token, then the patches row by row."""
 
+    @property
+    def _vit(self) -> VisionTransformer:
+        return self.net
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """The patches after each stage, [B, width, ceil(H / patch), ceil(W / patch)]."""
         maps, tokens = [], self._tokens(images)
         for names in self.layout.stages:
             tokens = self._through(names, tokens)
-            maps.append(self.as_map(tokens, tuple(images.shape[-2:])))
+            maps.append(self.as_map(tokens, images.shape[-2:]))
         return maps
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -97,7 +102,7 @@ class _PlainTransformer(Backbone):
             tokens = self._through(names, tokens)
         return self._through(self.layout.pooling, tokens[:, :1])[:, 0], []
 
-    def as_map(self, output: Tensor, image_size: tuple[int, int]) -> Tensor:
+    def as_map(self, output: Tensor, image_size: Sequence[int]) -> Tensor:
         return output[:, 1:].transpose(1, 2).unflatten(2, self._grid(image_size))
 
     def adapted(self, found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -121,14 +126,16 @@ class _PlainTransformer(Backbone):
         """Embedded tokens float [B, 1 + patches, width]; images are padded to whole patches at the right and bottom."""
         self._check_size(images)
         H, W = images.shape[-2:]
-        size = self.net.patch_size
-        patches = self.net.conv_proj(F.pad(images, (0, -W % size, 0, -H % size))).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.net.class_token.expand(len(images), -1, -1), patches], dim=1)
-        table, grid = self.net.get_parameter(_POSITIONS), self._grid((H, W))
-        return self.net.encoder.dropout(tokens + (table if grid == (_side(table),) * 2 else resampled(table, grid)))
+        net, size = self._vit, self._vit.patch_size
+        patches = net.conv_proj(F.pad(images, (0, -W % size, 0, -H % size))).flatten(2).transpose(1, 2)
+        tokens = torch.cat([net.class_token.expand(len(images), -1, -1), patches], dim=1)
+        table, grid = net.get_parameter(_POSITIONS), self._grid((H, W))
+        positions = table if grid == (_side(table),) * 2 else resampled(table, grid)
+        dropped: Tensor = net.encoder.dropout(tokens + positions)
+        return dropped
 
-    def _grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        rows, columns = (math.ceil(side / self.net.patch_size) for side in image_size)
+    def _grid(self, image_size: Sequence[int]) -> tuple[int, int]:
+        rows, columns = (math.ceil(side / self._vit.patch_size) for side in image_size)
         return rows, columns
 
 

@@ -63,6 +63,14 @@ def strides_of(arch: str, stem: str = "imagenet") -> tuple[int, ...]:
     return (1, 2, 4, 8) if stem == "small" else (4, 8, 16, 32)
 
 
+def image_px_min_of(arch: str) -> int:
+    """Smallest side of an image that the network can take, in pixels."""
+    if arch.startswith("vit"):
+        return int(arch.rpartition("_")[2])
+    sizes = {"vgg": 32, "convnext": 32, "swin": 4, "googlenet": 15, "inception": 75}
+    return next((px for family, px in sizes.items() if arch.startswith(family)), 1)
+
+
 def has_drop_path(arch: str) -> bool:
     """Whether stochastic depth can be set."""
     return arch.startswith(DROP_PATH_FAMILIES)

@@ -68,7 +68,7 @@ def _heat(task: tasks.Task, model: nn.Module, batch: Batch, extent_px: float) ->
     images = batch["images"]
     backbone: Any = model.backbone
     channels = LayerGradientXActivation(score, _layer(backbone, extent_px)).attribute(images)
-    cells = backbone.as_map(channels.detach(), tuple(images.shape[-2:])).sum(1, keepdim=True).relu()
+    cells = backbone.as_map(channels.detach(), images.shape[-2:]).sum(1, keepdim=True).relu()
     heat = LayerAttribution.interpolate(cells, tuple(images.shape[-2:]), "bilinear")[0, 0]
     return (heat / heat.max().clamp(min=1e-12)).cpu().numpy().astype(np.float32)
 

@@ -192,6 +192,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_what_params_say_of_each_family_is_so(backbone):
+    assert params.image_px_min_of(backbone.arch) == backbone.image_px_min
     kinds = {type(module) for module in backbone.modules()}
     assert params.has_drop_path(backbone.arch) == (StochasticDepth in kinds)
     assert params.has_batch_norm(backbone.arch) == any(issubclass(kind, _BatchNorm) for kind in kinds)
@@ -345,6 +346,7 @@ def test_names_and_shapes_are_torchvisions_in_every_architecture(meta):
 def test_channels_are_as_declared_in_every_architecture(meta):
     for arch in params.ARCHITECTURES:
         backbone = backbones.build(arch).eval()
+        assert params.image_px_min_of(arch) == backbone.image_px_min
         backbone.features_only()
         maps = backbone.features(torch.rand(1, 3, 96, 96))
         assert tuple(x.shape[1] for x in maps) == backbone.channels == params.channels_of(arch), arch
