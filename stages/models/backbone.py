@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from stages.models import timm_names
+from stages.models.timm_names import IMAGENET_MEAN, IMAGENET_STD, converted
 from stages.params.backbone import DROP_PATH_FAMILIES
 
 
@@ -131,8 +131,7 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """What each stage gives, [B, C, h, w]: the features, or what `feature_layers` make them of."""
-        self._check_size(images)
-        maps, x = [], images
+        maps, x = [], self._input(images)
         for i, stage in enumerate(self.stages):
             x = stage(self._padded(x, i))
             maps.append(self.as_map(x, images.shape[-2:]))
@@ -153,9 +152,8 @@ class Backbone(nn.Module):
 
     def forward_taps(self, images: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """Pooled features, and the output of each layer named in taps (torchvision's names)."""
-        self._check_size(images)
         outputs: dict[str, Tensor] = {}
-        x = images
+        x = self._input(images)
         for name in (name for names in self.layout.stages for name in names):
             x = self.net.get_submodule(name)(x)
             if name in taps:
@@ -195,7 +193,7 @@ class Backbone(nn.Module):
 
         Raises ValueError for a layout that can't be translated.
         """
-        return timm_names.converted(self.arch, self.net, found)
+        return converted(self.arch, self.net, found)
 
     def freeze(self, stages: int | Literal["none", "backbone"]) -> None:
         """Keep the first stages, or the whole backbone, as they are: no gradients, no new statistics in training."""
@@ -243,7 +241,16 @@ class Backbone(nn.Module):
         cells = (before, after + right, before, after + bottom)
         return F.pad(x, cells) if any(cells) else x
 
-    def _check_size(self, images: Tensor) -> None:
+    def _input(self, images: Tensor) -> Tensor:
+        """The images as the network wants them; ValueError where they are too small.
+
+        They come with ImageNet's mean 0 and deviation 1. With stem "inception" the network gets them in [-1, 1]:
+        torchvision's `transform_input`.
+        """
         side = min(images.shape[-2:])
         if side < self.image_px_min:
             raise ValueError(f"{self.arch} needs images of at least {self.image_px_min} px a side, got {side} px")
+        if self.stem != "inception":
+            return images
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return images * (2 * std) + (2 * mean - 1)

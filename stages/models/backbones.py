@@ -14,8 +14,9 @@ def build(arch: str, *, stem: str = "imagenet") -> Backbone:
     """The backbone of that name, initialised as torchvision does; the caller seeds torch.
 
     stem "small" (resnets) starts with stride 1, for images under 100 px: strides are then 1, 2, 4, 8 instead of
-    4, 8, 16, 32, and weights of the usual stem do not fit. stem "inception" (GoogLeNet, Inception v3) brings images
-    to [-1, 1] first, as their published weights expect. Raises ValueError for an unknown name or stem.
+    4, 8, 16, 32, and weights of the usual stem do not fit. stem "inception" brings images to [-1, 1] first, as the
+    published weights of GoogLeNet, Inception v3 and some of timm's expect. Raises ValueError for an unknown name, or
+    a stem that the architecture has not.
     """
     for family in FAMILIES:
         if arch in family.ARCHITECTURES:

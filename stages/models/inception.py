@@ -1,10 +1,9 @@
 """GoogLeNet (Szegedy et al. 2015) and Inception v3 (Szegedy et al. 2016), with their auxiliary classifiers."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
 from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
@@ -12,7 +11,6 @@ from stages.models.backbone import Auxiliary, Backbone, Layout
 
 ARCHITECTURES = ("googlenet", "inception_v3")
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # on the scale 0..1
 _GOOGLENET_STAGES = (
     ("conv1", "maxpool1", "conv2", "conv3"),
     ("maxpool2", "inception3a", "inception3b"),
@@ -31,26 +29,7 @@ def build(arch: str, stem: str) -> Backbone:
     """GoogLeNet or Inception v3; features are the last outputs at strides 4, 8, 16 and 32."""
     net = torchvision.models.get_model(arch, weights=None, aux_logits=False, init_weights=True)
     del net.fc
-    kind = _FromUnitRange if stem == "inception" else Backbone
-    return kind(arch, net, _googlenet() if arch == "googlenet" else _inception_v3())
-
-
-class _FromUnitRange(Backbone):
-    """The network on images in [-1, 1]: torchvision's `transform_input`, which its published weights were trained with.
-
-    Images come with ImageNet's mean 0 and deviation 1, as for every other network.
-    """
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        return super().maps(_in_unit_range(images))
-
-    def forward_taps(self, images: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        return super().forward_taps(_in_unit_range(images), taps)
-
-
-def _in_unit_range(images: Tensor) -> Tensor:
-    scale = images.new_tensor(_IMAGENET_STD).view(1, 3, 1, 1) * 2
-    return images * scale + (images.new_tensor(_IMAGENET_MEAN).view(1, 3, 1, 1) * 2 - 1)
+    return Backbone(arch, net, _googlenet() if arch == "googlenet" else _inception_v3())
 
 
 def _googlenet() -> Layout:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,21 +40,40 @@ NAMES = {
     "swin_v2_s": "swinv2_small_window8_256",
     "swin_v2_b": "swinv2_base_window8_256",
 }
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the channels, on the scale 0..1
+# Mean and deviation that inputs were made 0 and 1 with -> the stem that takes them so.
+_STEM_OF = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", ((0.5,) * 3, (0.5,) * 3): "inception"}
 # timm's batch norms have torch's epsilon, torchvision's EfficientNet b5 to b7, EfficientNetV2 and MobileNetV3 another.
 _EPSILON = 1e-5
 
 
-def check_architecture(arch: str, file: Path) -> None:
-    """ValueError when the config.json that timm writes beside its weights names a network that computes otherwise.
+def check_config(arch: str, stem: str, file: Path) -> None:
+    """ValueError when the config.json that timm writes beside its weights says that they are for something else.
 
-    Some differ in what no tensor shows, such as padding (tf_efficientnet_b0) or the size of windows.
+    Networks may differ in what no tensor shows: padding (tf_efficientnet_b0), size of windows, range of the input.
     """
     config = file.with_name("config.json")
-    content = json.loads(config.read_text(encoding="utf8")) if config.is_file() else None
-    named = content.get("architecture") if isinstance(content, dict) else None
-    if named is not None and not re.fullmatch(NAMES.get(arch, "no network of timm's"), str(named)):
+    content = _read(config) if config.is_file() else {}
+    if "architecture" not in content:
+        return
+    named = str(content["architecture"])
+    if not re.fullmatch(NAMES.get(arch, "no network of timm's"), named):
         expected = f"{arch} is timm's {NAMES[arch]}" if arch in NAMES else f"timm has no {arch}"
         raise ValueError(f"{file.name} holds timm's {named} ({config}), but {expected}; give its weights")
+    made_for = content.get("pretrained_cfg", content)
+    inputs = (tuple(made_for.get("mean", IMAGENET_MEAN)), tuple(made_for.get("std", IMAGENET_STD)))
+    if inputs not in _STEM_OF:
+        raise ValueError(f"{file.name} expects inputs of mean and deviation {inputs} ({config}), which no stem gives")
+    if _STEM_OF[inputs] != stem:
+        raise ValueError(f"{file.name} expects inputs of mean and deviation {inputs}: set stem to {_STEM_OF[inputs]!r}")
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(config.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise ValueError(f"{config}, beside the weights, is not JSON: {error}") from None
+    return content if isinstance(content, dict) else {}
 
 
 def converted(arch: str, net: nn.Module, found: Mapping[str, Tensor]) -> tuple[State, tuple[str, ...]]:

@@ -124,7 +124,7 @@ class _PlainTransformer(Backbone):
 
     def _tokens(self, images: Tensor) -> Tensor:
         """Embedded tokens float [B, 1 + patches, width]; images are padded to whole patches at the right and bottom."""
-        self._check_size(images)
+        images = self._input(images)
         H, W = images.shape[-2:]
         net, size = self._vit, self._vit.patch_size
         patches = net.conv_proj(F.pad(images, (0, -W % size, 0, -H % size))).flatten(2).transpose(1, 2)

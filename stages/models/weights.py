@@ -84,7 +84,7 @@ def _adapted(model: nn.Module, file: Path) -> tuple[dict[str, Tensor], tuple[str
     backbone = model if isinstance(model, Backbone) else getattr(model, "backbone", None)
     if not isinstance(backbone, Backbone):
         return found, ()
-    timm_names.check_architecture(backbone.arch, file)
+    timm_names.check_config(backbone.arch, backbone.stem, file)
     return backbone.adapted(found)
 
 

@@ -48,7 +48,7 @@ HAS_FEATURES = frozenset(ARCHITECTURES)  # what a dense task can stand on
 DROP_PATH_FAMILIES = ("efficientnet", "convnext", "vit", "swin")
 _LAYER_NORM_FAMILIES = ("convnext", "vit", "swin")
 # What the network does first with an image -> the architectures that can.
-STEMS = {"imagenet": "every architecture", "small": "resnets", "inception": "googlenet and inception_v3"}
+STEMS = {"imagenet": "every architecture", "small": "resnets", "inception": "every architecture"}
 # torchvision's files for these two expect inputs in [-1, 1].
 _PUBLISHED_INCEPTION = ("googlenet-1378be20", "inception_v3_google-0cc3c7bd")
 
@@ -83,10 +83,8 @@ def has_batch_norm(arch: str) -> bool:
 
 def stems_of(arch: str) -> tuple[str, ...]:
     """The values of `stem` that an architecture can be built with."""
-    if arch in ("googlenet", "inception_v3"):
-        return ("imagenet", "inception")
     is_residual = arch.startswith(("resnet", "resnext", "wide_resnet"))
-    return ("imagenet", "small") if is_residual else ("imagenet",)
+    return ("imagenet", "small", "inception") if is_residual else ("imagenet", "inception")
 
 
 def check_stem(arch: str, stem: str) -> None:
@@ -126,8 +124,8 @@ class BackboneParams(Section):
     arch: Architecture
     objective: Annotated[str, AfterValidator(_objective)]
     stem: Literal["imagenet", "small", "inception"] = Field(
-        description="small: stride 1 stem for images under 100 px (resnets); inception: inputs in [-1, 1], which the "
-        "published weights of googlenet and inception_v3 expect (torchvision's transform_input)"
+        description="small: stride 1 stem for images under 100 px (resnets); inception: the usual stem on inputs in "
+        "[-1, 1], which the published weights of googlenet and inception_v3, and some of timm's, expect"
     )
     weights: str | None = Field(None, description="safetensors or weights-only file to start from")
     image_px: int = Field(224, ge=32, le=2048, description="side of the square training image, pixels")

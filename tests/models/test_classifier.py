@@ -73,9 +73,7 @@ def test_auxiliary_logits_equal_torchvisions_while_training(arch, side, weights)
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "arch", ["googlenet", "efficientnet_b0", "mobilenet_v3_small", "convnext_tiny", "vit_ti_16", "swin_v2_t"]
-)
+@pytest.mark.parametrize("arch", ["googlenet", "efficientnet_b0", "mobilenet_v3_small", "vit_ti_16", "swin_v2_t"])
 def test_every_parameter_gets_a_gradient(arch):
     model = classifier(arch, 5)
     logits = model(torch.rand(4, 3, 64, 64))

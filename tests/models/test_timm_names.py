@@ -129,26 +129,52 @@ def test_what_does_not_fit_is_named(tmp_path, change, message):
 
 def test_timms_file_of_another_family_is_refused(tmp_path):
     torch.save(timms_vit(), tmp_path / "w.pt")
-    for arch in ("swin_t", "mobilenet_v3_small"):
-        with pytest.raises(ValueError, match=r"w.pt does not fit the model; missing: features.0"):
-            load_weights(backbones.build(arch), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w.pt does not fit the model; missing: features.0.0"):
+        load_weights(backbones.build("mobilenet_v3_small"), tmp_path / "w.pt")
+
+
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
 
 @pytest.mark.parametrize(
-    ("arch", "named", "message"),
+    ("arch", "config", "message"),
     [
-        ("efficientnet_b0", "tf_efficientnet_b0", "holds timm's tf_efficientnet_b0 .* efficientnet_b0 is timm's eff"),
-        ("swin_v2_t", "swinv2_tiny_window16_256", "but swin_v2_t is timm's swinv2_tiny_window8_256"),
-        ("googlenet", "inception_v4", "but timm has no googlenet"),
+        (
+            "efficientnet_b0",
+            {"architecture": "tf_efficientnet_b0"},
+            "timm's tf_efficientnet_b0 .*, but efficientnet_b0 is",
+        ),
+        ("swin_v2_t", {"architecture": "swinv2_tiny_window16_256"}, "but swin_v2_t is timm's swinv2_tiny_window8_256"),
+        ("googlenet", {"architecture": "inception_v4"}, "but timm has no googlenet"),
+        ("vit_ti_16", {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": HALF}, "set stem to 'inception'"),
+        (
+            "vit_ti_16",
+            {"architecture": "vit_tiny_patch16_384", "pretrained_cfg": {**HALF, "std": [1, 1, 1]}},
+            "which no stem gives",
+        ),
     ],
 )
-def test_networks_that_compute_otherwise_are_refused_by_their_config(tmp_path, arch, named, message):
+def test_networks_and_inputs_that_differ_are_refused_by_their_config(tmp_path, arch, config, message):
     torch.save({"x": torch.zeros(1)}, tmp_path / "w.pt")
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": named}))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with torch.device("meta"):
+        backbone = backbones.build(arch)
     with pytest.raises(ValueError, match=message):
-        with torch.device("meta"):
-            backbone = backbones.build(arch)
         load_weights(backbone, tmp_path / "w.pt")
+
+
+def test_the_inputs_of_a_config_are_those_of_the_stem(tmp_path):
+    torch.save(timms_vit(), tmp_path / "w.pt")
+    config = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": HALF}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_weights(backbones.build("vit_ti_16", stem="inception"), tmp_path / "w.pt").matched
+
+
+def test_a_config_that_is_not_json_is_named(tmp_path):
+    torch.save(timms_vit(), tmp_path / "w.pt")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json, beside the weights, is not JSON: "):
+        load_weights(backbones.build("vit_ti_16"), tmp_path / "w.pt")
 
 
 def test_other_configs_do_not_matter(tmp_path):
