@@ -27,8 +27,6 @@ _INCEPTION_V3_STAGES = (
 
 def build(arch: str, stem: str) -> Backbone:
     """GoogLeNet or Inception v3; features are the last outputs at strides 4, 8, 16 and 32."""
-    if stem != "imagenet":
-        raise ValueError(f"stem {stem!r} is for resnets; {arch} has only 'imagenet'")
     net = torchvision.models.get_model(arch, weights=None, aux_logits=False, init_weights=True)
     del net.fc
     return Backbone(arch, net, _googlenet() if arch == "googlenet" else _inception_v3())

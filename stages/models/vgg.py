@@ -18,8 +18,6 @@ def build(arch: str, stem: str) -> Backbone:
     Features are the last convolutions before the third, fourth and fifth pooling, and the fifth pooling: the
     deepest layer at each stride. The last stage therefore has no weights.
     """
-    if stem != "imagenet":
-        raise ValueError(f"stem {stem!r} is for resnets; {arch} has only 'imagenet'")
     net = torchvision.models.get_model(arch, weights=None)
     # Without the last dropout and linear layer, which belong to the classifier.
     net.classifier = net.classifier[:5]

@@ -10,12 +10,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from stages.models import timm_names
+from stages.models.backbone import Backbone
 from stages.params.files import write_atomically
 
 # Where our wrappers keep torchvision's modules.
 _WRAPPERS = re.compile(r"^(?:backbone\.net|net|heads)\.")
 # What torchvision calls the classification heads of its networks.
-_HEADS = ("fc.", "classifier.", "AuxLogits.", "aux1.", "aux2.")
+_HEADS = ("fc.", "classifier.", "heads.", "head.", "AuxLogits.", "aux1.", "aux2.")
 _SHOWN = 4
 
 Shape = tuple[int, ...]
@@ -30,13 +32,14 @@ class WeightsReport:
     missing: tuple[str, ...]  # in the model only
     unexpected: tuple[str, ...]  # in the file only
     mismatched: tuple[tuple[str, Shape, Shape], ...]  # name, shape in the file, shape in the model
+    changes: tuple[str, ...] = ()  # what was done to the file's tensors so that they fit, in words
 
     def __str__(self) -> str:
         return self.summary()
 
     def summary(self) -> str:
         """One line for a person."""
-        parts = [f"{self.file}: {len(self.matched)} tensors loaded"]
+        parts = [f"{self.file}: {len(self.matched)} tensors loaded", *self.changes]
         for title, names in (
             ("left as initialised, not in the file", self.missing),
             ("left as initialised, another shape in the file", tuple(map(_difference, self.mismatched))),
@@ -49,13 +52,13 @@ class WeightsReport:
 def load_weights(model: nn.Module, file: Path) -> WeightsReport:
     """Copy the tensors of a safetensors file, or of a state dict saved by torch.save, into the model.
 
-    All must match in name and shape, except that heads of a `Classifier` may be missing or of another shape (they
-    stay as they are), and that a file may hold classification heads nobody asked for. The report names both.
-    Raises ValueError, with the first differences, for anything else, and then changes nothing.
+    Names may be torchvision's or timm's. All must match in name and shape, except that heads of a `Classifier` may be
+    missing or of another shape (they stay as they are), and that a file may hold classification heads nobody asked
+    for. The report names both. Raises ValueError, with the first differences, for anything else, and then changes
+    nothing.
     """
-    state = model.state_dict()
-    keys = {_public(key): key for key in state}
-    found = read_weights(file)
+    state, keys = model.state_dict(), _keys(model)
+    found, changes = _adapted(model, file)
     shared = [name for name in keys if name in found]
     report = WeightsReport(
         file=file.name,
@@ -68,10 +71,21 @@ def load_weights(model: nn.Module, file: Path) -> WeightsReport:
             for name in shared
             if found[name].shape != state[keys[name]].shape
         ),
+        changes=changes,
     )
     _refuse_partial(report, heads={name for name, key in keys.items() if key.startswith("heads.")})
     model.load_state_dict({keys[name]: found[name] for name in report.matched}, strict=False)
     return report
+
+
+def _adapted(model: nn.Module, file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The file's tensors as the model's backbone names and shapes them, and what that changed."""
+    found = read_weights(file)
+    backbone = model if isinstance(model, Backbone) else getattr(model, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        return found, ()
+    timm_names.check_config(backbone.arch, backbone.stem, file)
+    return backbone.adapted(found)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -93,17 +107,25 @@ def save_weights(module: nn.Module, path: Path) -> None:
     """Write the module's tensors as safetensors: the same weights give the same bytes, and never half a file."""
     tensors: dict[str, Tensor] = {}
     storages: set[int] = set()
-    for key, tensor in sorted(module.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
+    state = module.state_dict()
+    for name, key in sorted(_keys(module).items(), key=lambda item: item[1]):
+        plain = state[key].detach().cpu().contiguous()
         pointer = plain.untyped_storage().data_ptr()
         # The format has no notion of tensors that share memory.
-        tensors[_public(key)] = plain.clone() if pointer in storages else plain
+        tensors[name] = plain.clone() if pointer in storages else plain
         storages.add(pointer)
     write_atomically(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
-def _public(key: str) -> str:
-    return _WRAPPERS.sub("", key)
+def _keys(module: nn.Module) -> dict[str, str]:
+    """Public name -> key in the state dict; ValueError where two keys would share a name."""
+    keys: dict[str, str] = {}
+    for key in module.state_dict():
+        name = _WRAPPERS.sub("", key)
+        if name in keys:
+            raise ValueError(f"tensors {keys[name]} and {key} would both be called {name} in a file; rename a module")
+        keys[name] = key
+    return keys
 
 
 def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ class Objective:
 
     def model(self, backbone: Backbone) -> nn.Module:
         """The backbone with its classifier."""
+        backbone.set_drop_path(self.params.drop_path)
         return Classifier(backbone, len(self.classes), self.params.dropout)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -68,12 +68,12 @@ def _heat(task: tasks.Task, model: nn.Module, batch: Batch, extent_px: float) ->
     images = batch["images"]
     backbone: Any = model.backbone
     channels = LayerGradientXActivation(score, _layer(backbone, extent_px)).attribute(images)
-    cells = channels.detach().sum(1, keepdim=True).relu()
+    cells = backbone.as_map(channels.detach(), images.shape[-2:]).sum(1, keepdim=True).relu()
     heat = LayerAttribution.interpolate(cells, tuple(images.shape[-2:]), "bilinear")[0, 0]
     return (heat / heat.max().clamp(min=1e-12)).cpu().numpy().astype(np.float32)
 
 
 def _layer(backbone: Backbone, extent_px: float) -> nn.Module:
-    """The last layer of the coarsest feature map that still has MIN_CELLS cells in extent_px, else of the finest."""
+    """The layer to explain of the coarsest stage that still has MIN_CELLS cells in extent_px, else of the finest."""
     fine = [i for i, stride in enumerate(backbone.strides) if extent_px / stride >= MIN_CELLS]
-    return backbone.net.get_submodule(backbone.layout.stages[max(fine, default=0)][-1])
+    return backbone.explained_layer(max(fine, default=0))

@@ -48,7 +48,7 @@ def features(trained: Trained, images: Images, batch_size: int = 32) -> NDArray[
     device, found = next(trained.model.parameters()).device, []
     with torch.no_grad():
         for batch in Loader(trained.task.samples(images), batch_size, seed=0).in_order():
-            maps = backbone.features(normalised(batch["images"], device, False))
+            maps = backbone.maps(normalised(batch["images"], device, False))
             found.append(maps[-1].mean((2, 3)).cpu().numpy())
     return np.concatenate(found)
 

@@ -9,6 +9,11 @@ from torch import nn
 from stages.models.backbone import NORMS
 from stages.params.training import OptimizerParams, ScheduleParams
 
+# Embeddings, tables of positions and scales, parts of a parameter's name. Not decayed by the authors of DeiT (class
+# token, positions), Swin (position biases; in V2 also what computes them, and the scale of its logits) and ConvNeXt
+# (layer scale): no_weight_decay and no_weight_decay_keywords in their models, get_parameter_groups in ConvNeXt's.
+UNDECAYED = {"class_token", "pos_embedding", "relative_position_bias_table", "cpb_mlp", "logit_scale", "layer_scale"}
+
 
 def build(
     model: nn.Module, params: OptimizerParams, lr_scale: Callable[[str], float] = lambda name: 1.0
@@ -35,8 +40,10 @@ def _groups(
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            is_free = id(weight) in undecayed or name.endswith("bias")
-            lr = params.lr * (params.backbone_lr_ratio if name.startswith("backbone.") else 1.0) * lr_scale(name)
+            is_free = id(weight) in undecayed or name.endswith("bias") or not UNDECAYED.isdisjoint(name.split("."))
+            # The layers that make feature maps are as new as a head.
+            is_pretrained = name.startswith("backbone.") and not name.startswith("backbone.feature_layers.")
+            lr = params.lr * (params.backbone_lr_ratio if is_pretrained else 1.0) * lr_scale(name)
             groups.setdefault((lr, 0.0 if is_free else params.weight_decay), []).append(weight)
     return groups
 

@@ -1,5 +1,7 @@
 """Classifiers against torchvision's own models with the same weights."""
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -16,18 +18,31 @@ def classifier(arch: str, num_classes: int, **kwargs) -> Classifier:
 
 def reference(model: Classifier, **kwargs) -> torch.nn.Module:
     """torchvision's model with our model's tensors, all of them and no others."""
-    state = {
-        name.removeprefix("backbone.net.").removeprefix("heads."): tensor for name, tensor in model.state_dict().items()
-    }
+    state = {re.sub(r"^(backbone\.net|heads)\.", "", name): tensor for name, tensor in model.state_dict().items()}
     with torch.device("meta"):
-        net = torchvision.models.get_model(model.backbone.arch, weights=None, **kwargs)
+        if model.backbone.arch == "vit_ti_16":  # DeiT's smallest, for which torchvision has the class alone
+            net = torchvision.models.VisionTransformer(224, 16, 12, 3, 192, 768, **kwargs)
+        else:
+            net = torchvision.models.get_model(model.backbone.arch, weights=None, **kwargs)
     net.load_state_dict(state, strict=True, assign=True)
     return net.train(model.training)
 
 
 @pytest.mark.parametrize(
     ("arch", "side", "auxiliary"),
-    [("resnet18", 64, False), ("vgg11_bn", 64, False), ("inception_v3", 107, True), ("googlenet", 64, True)],
+    [
+        ("resnet18", 64, False),
+        ("vgg11_bn", 64, False),
+        ("inception_v3", 107, True),
+        ("googlenet", 64, True),
+        ("efficientnet_b0", 70, False),
+        ("mobilenet_v2", 70, False),
+        ("mobilenet_v3_small", 70, False),
+        ("convnext_tiny", 70, False),
+        ("vit_ti_16", 224, False),
+        ("swin_t", 70, False),
+        ("swin_v2_t", 70, False),
+    ],
 )
 @torch.no_grad()
 def test_logits_equal_torchvisions(arch, side, auxiliary):
@@ -58,8 +73,9 @@ def test_auxiliary_logits_equal_torchvisions_while_training(arch, side, weights)
         torch.testing.assert_close(ours, theirs)
 
 
-def test_every_parameter_gets_a_gradient():
-    model = classifier("googlenet", 5)
+@pytest.mark.parametrize("arch", ["googlenet", "efficientnet_b0", "mobilenet_v3_small", "vit_ti_16", "swin_v2_t"])
+def test_every_parameter_gets_a_gradient(arch):
+    model = classifier(arch, 5)
     logits = model(torch.rand(4, 3, 64, 64))
     labels = torch.tensor([0, 1, 2, 3])
     loss = F.cross_entropy(logits.main, labels)
@@ -79,6 +95,15 @@ def test_without_auxiliary_classifiers():
     assert not [name for name in model.state_dict() if "Aux" in name]
     assert model.image_px_min == 75
     assert model(torch.rand(2, 3, 96, 96)).main.shape == (2, 5)
+
+
+def test_dropout_of_published_networks_is_off_unless_asked_for():
+    for arch, images in (("mobilenet_v3_small", torch.rand(2, 3, 64, 64)), ("vit_ti_16", torch.rand(2, 3, 32, 32))):
+        for dropout, is_same in ((0.0, True), (0.5, False)):
+            model = classifier(arch, 5, dropout=dropout)
+            model.backbone.freeze_batch_norm()
+            model.train()
+            assert model(images).main.equal(model(images).main) is is_same
 
 
 def test_dropout_is_the_one_that_was_asked_for():

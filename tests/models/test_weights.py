@@ -9,6 +9,7 @@ import torchvision
 
 from stages.models import backbones
 from stages.models.classifier import Classifier
+from stages.models.vit import resampled
 from stages.models.weights import load_weights, read_weights, save_weights
 
 
@@ -72,6 +73,50 @@ def test_auxiliary_heads_travel_with_the_classifier_and_not_with_the_backbone(tm
     fresh = Classifier(backbone(1, "googlenet"), 5)
     assert "aux1.fc1.weight" in load_weights(fresh, tmp_path / "backbone.safetensors").missing
     assert same(fresh.backbone, model.backbone.state_dict())
+
+
+def test_published_vits_have_old_names_and_may_be_of_other_image_sizes(tmp_path):
+    torch.manual_seed(1)
+    net = torchvision.models.VisionTransformer(384, 16, 12, 3, 192, 768, num_classes=6)
+    torch.nn.init.normal_(net.heads.head.weight)
+    old = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): tensor
+        for name, tensor in net.state_dict().items()
+    }
+    assert "encoder.layers.encoder_layer_0.mlp.linear_1.weight" in old
+    torch.save(old, tmp_path / "vit.pth")
+    model = Classifier(backbone(arch="vit_ti_16"), 6).eval()
+    report = load_weights(model, tmp_path / "vit.pth")
+    assert report.changes == ("position embeddings interpolated from 24x24 to 14x14 patches",)
+    assert "tensors loaded; position embeddings interpolated" in report.summary()
+    assert not (report.missing or report.unexpected or report.mismatched)
+    own, published = model.backbone.net.encoder.pos_embedding, net.encoder.pos_embedding
+    assert own[:, 0].equal(published[:, 0])
+    # The same place of the image has about the same embedding in both grids, and the corners are the corners.
+    grids = [table[0, 1:].T.unflatten(1, (side, side)) for table, side in ((own, 14), (published, 24))]
+    smaller = torch.nn.functional.interpolate(grids[1][None], (14, 14), mode="area")[0]
+    assert torch.corrcoef(torch.stack([grids[0].flatten(), smaller.flatten()]))[0, 1] > 0.8
+
+
+@torch.no_grad()
+def test_position_embeddings_that_are_a_plane_stay_one(tmp_path):
+    table = torch.zeros(1, 1 + 14 * 14, 2)
+    table[0, 1:, 0], table[0, 1:, 1] = (
+        x.flatten() + 0.5 for x in torch.meshgrid(torch.arange(14.0), torch.arange(14.0), indexing="ij")
+    )
+    rows, columns = resampled(table, (28, 42))[0, 1:].T.unflatten(1, (28, 42))
+    inner = (slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(rows[inner], ((torch.arange(28) + 0.5) / 2).view(-1, 1).expand(28, 42)[inner])
+    torch.testing.assert_close(columns[inner], ((torch.arange(42) + 0.5) / 3).expand(28, 42)[inner])
+
+
+def test_two_tensors_of_one_name_are_not_written(tmp_path):
+    model = torch.nn.Module()
+    model.net, model.fc = torch.nn.Module(), torch.nn.Linear(2, 2)
+    model.net.fc = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"tensors net\.fc\.weight and fc\.weight would both be called fc\.weight"):
+        save_weights(model, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_counters_that_old_files_lack_are_not_missed(tmp_path, published):

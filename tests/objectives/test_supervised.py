@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import StochasticDepth
 
 from stages.models import backbones
 from stages.models.classifier import Logits
@@ -81,6 +82,13 @@ def test_gradients_reach_the_whole_model():
     assert model.dropout.p == 0.2
     sum(objective.loss(model, batch(0, 1, 2, 0)).values()).backward()
     assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_drop_path_and_dropout_reach_the_network():
+    model = built(arch="efficientnet_b0", drop_path=0.2, dropout=0.3).model(backbones.build("efficientnet_b0"))
+    rates = [module.p for module in model.modules() if isinstance(module, StochasticDepth)]
+    assert rates[0] == 0 and rates[-1] == pytest.approx(0.2) and sorted(rates) == rates
+    assert model.dropout.p == 0.3
 
 
 def test_an_objective_that_is_not_there_names_those_that_are():

@@ -45,6 +45,35 @@ def test_a_real_model_decays_matrices_and_filters_alone():
     assert decayed == {name for name, p in model.named_parameters() if p.ndim > 1}
 
 
+@pytest.mark.parametrize(
+    ("arch", "free"),
+    [
+        ("vit_ti_16", {"class_token", "encoder.pos_embedding"}),
+        ("swin_v2_t", {"attn.logit_scale", "attn.cpb_mlp.0.weight", "attn.cpb_mlp.2.weight"}),
+        ("swin_t", {"attn.relative_position_bias_table"}),
+        ("convnext_tiny", {"layer_scale"}),
+        ("mobilenet_v3_small", set()),
+    ],
+)
+def test_embeddings_scales_and_tables_of_positions_are_not_decayed(arch, free):
+    with torch.device("meta"):
+        model = Classifier(backbones.build(arch), 3)
+    decays = {name: decay for name, (_, decay) in rates(model, OptimizerParams(weight_decay=0.1)).items()}
+    undecayed = {name for name, p in model.named_parameters() if p.ndim > 1 and not decays[name]}
+    assert undecayed == {name for name in decays if name.endswith(tuple(free))} and bool(undecayed) == bool(free)
+    assert not any(decays[name] for name, p in model.named_parameters() if p.ndim == 1)
+
+
+def test_layers_of_feature_maps_are_as_new_as_a_head():
+    with torch.device("meta"):
+        model = nn.Module()
+        model.backbone = backbones.build("vit_ti_16")
+        model.backbone.features_only()
+    found = rates(model, OptimizerParams(lr=0.1, backbone_lr_ratio=0.2))
+    assert found["backbone.feature_layers.0.0.weight"][0] == 0.1
+    assert found["backbone.net.conv_proj.weight"][0] == pytest.approx(0.02)
+
+
 def test_what_is_frozen_is_left_out():
     model = Net()
     model.backbone.requires_grad_(False)
