@@ -20,6 +20,8 @@ from stages.training import loop
 from stages.training.checkpoint import Checkpoint
 from stages.training.progress import Progress
 
+CHECKPOINTS = LOCAL_STATE / "checkpoints"
+
 
 class Trainable(loop.Objective, Protocol):
     """An objective that also says how images become samples."""
@@ -38,15 +40,24 @@ def prepare_torch(seed: int, cpu_threads: int) -> None:
 
 
 def train(
-    trainable: Trainable, model: nn.Module, dataset: Dataset, params: TrainingParams, seed: int, run: StageRun
+    trainable: Trainable,
+    model: nn.Module,
+    dataset: Dataset,
+    params: TrainingParams,
+    seed: int,
+    run: StageRun,
+    progress: Progress | None = None,
 ) -> loop.Result:
-    """Train a model (with a `.backbone`) on the train split; it ends with the weights that validation found best."""
+    """Train a model (with a `.backbone`) on the train split; it ends with the weights that validation found best.
+
+    progress: who watches, if not a plain Progress; its errors end the training, and the checkpoint stays.
+    """
     backbone: Any = model.backbone
     backbone.freeze(params.freeze)
     if params.freeze_norm:
         backbone.freeze_batch_norm()
-    checkpoint = Checkpoint(LOCAL_STATE / "checkpoints" / _identity(run, params, seed))
-    progress = Progress(run)
+    checkpoint = Checkpoint(CHECKPOINTS / _identity(run, params, seed))
+    progress = progress or Progress(run)
     with progress:
         result = loop.fit(
             trainable,
