@@ -74,6 +74,8 @@ def _run(name: str, command: list[str]) -> None:
     except KeyboardInterrupt:  # it got the signal, too, and closes what it has open
         process.wait(END_S)
         said = ""
+    if process.returncode < 0:
+        raise WorkError(f"signal {-process.returncode} ended the search: visionline tune {name} goes on from there")
     if process.returncode == INTERRUPTED:
         raise WorkError(f"interrupted: visionline tune {name} goes on from here")
     if process.returncode:

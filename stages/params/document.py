@@ -171,7 +171,11 @@ def model_params(name: str) -> ModelParams:
 
 def tuning_params(name: str) -> TuningParams:
     """What ./params.yaml says of a task's tuning; ValueError where it says nothing."""
-    return _validated(TuningParams, _entry("tuning", name), f"{PARAMS_FILE}: tuning.{name}")
+    entries = read().get("tuning") or {}
+    if name not in entries:
+        raise ValueError(f"{PARAMS_FILE} has no ranges for {name}: add tuning.{name}")
+    entry: TuningParams = _validated(TuningParams, entries[name], f"{PARAMS_FILE}: tuning.{name}")
+    return entry
 
 
 def seed() -> int:

@@ -133,11 +133,14 @@ def _kinds(annotation: Any) -> Iterator[type]:
 
 
 def _near(path: str, known: Mapping[str, bool]) -> list[str]:
-    """Known paths like this one: by the whole, then by the last name."""
+    """Known paths like this one: those in it where it is a section, with its last name, then like it as a whole."""
     last = path.rpartition(".")[2]
+    inside = [other for other in known if other.startswith(f"{path}.")]
     by_name = [other for other in known if difflib.get_close_matches(last, [other.rpartition(".")[2]], cutoff=0.75)]
     whole = difflib.get_close_matches(path, [*known], NUM_NEAR, cutoff=0.7)
-    return list(dict.fromkeys(whole + by_name))[:NUM_NEAR] or difflib.get_close_matches(path, [*known], NUM_NEAR, 0.0)
+    return [*dict.fromkeys(inside + by_name + whole)][:NUM_NEAR] or difflib.get_close_matches(
+        path, known, NUM_NEAR, 0.0
+    )
 
 
 def placed(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

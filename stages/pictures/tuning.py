@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages.pictures.figure import COLOURS, DPI, GREY, note, picture, shortened
 
@@ -45,6 +46,7 @@ def _draw_history(axes: Axes, trials: Sequence[Mapping[str, Any]], metric: str) 
     for trial in trials:
         best = max(best, trial["value"]) if trial["state"] == "complete" else best
         line.append(best if math.isfinite(best) else math.nan)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.step([t["number"] for t in trials], line, where="post", color=COLOURS[2], linewidth=1.6, label="best so far")
     axes.legend(fontsize=8)
 
@@ -60,6 +62,10 @@ def _draw_slice(axes: Axes, trials: Sequence[Mapping[str, Any]], key: str, is_lo
         axes.set_xlim(-0.5, len(names) - 0.5)
     elif is_logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     for state in LOOKS:
         points = [(x, t["value"]) for x, t in zip(places, trials, strict=True) if t["state"] == state]
         _scatter(axes, state, points, _floor(trials))

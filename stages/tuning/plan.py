@@ -58,7 +58,7 @@ class Plan:
             "inputs": {path: digest for path, digest in self.dep_hashes.items() if not path.startswith(CODE)},
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return FOLDER / f"{self.key}-{digest[:16]}.db"
+        return FOLDER / f"{self.key}-{digest[:16]}.journal"
 
     def is_whole(self) -> dict[str, bool]:
         """Key with a range -> whether it is a whole number."""

@@ -4,6 +4,7 @@ The next trial's values are a function of the seed, its number and the trials be
 taken up again under its number, with its values. So a study that was interrupted proposes what it would have proposed.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -15,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.params.tuning import PrunerParams, RangeParams, SamplerParams, TuningParams
@@ -73,13 +77,10 @@ class Study:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.name, self.seed, self.sampler = file.stem, seed, params.sampler
         self.distributions = {path: _distribution(span, is_whole[path]) for path, span in params.ranges.items()}
-        with locked(f"{self.name}.open", wait_s=60), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(f"sqlite:///{file}", {"connect_args": {"timeout": 60}})
-            self.study = optuna.create_study(
-                study_name=self.name, storage=storage, direction="maximize", load_if_exists=True,
-                sampler=RandomSampler(0), pruner=_pruner(params.pruner),  # what it draws itself is not used
-            )  # fmt: skip
+        self.study = optuna.create_study(
+            study_name=self.name, storage=_storage(file), direction="maximize", load_if_exists=True,
+            sampler=RandomSampler(0), pruner=_pruner(params.pruner),  # what it draws itself is not used
+        )  # fmt: skip
 
     def num_over(self, most: int) -> int:
         """How many of the first trials have ended."""
@@ -179,7 +180,7 @@ class Study:
         known = [trial.params for trial in trials]
         proposed: dict[str, Any] = {}
         for draw in range(MAX_DRAWS):
-            sampler = _sampler(self.sampler, self.seed * 1_000_003 + len(trials) * MAX_DRAWS + draw)
+            sampler = _sampler(self.sampler, _seed(self.seed, len(trials), draw))
             # Beside the study on disk, so that there a trial is either not there or has all its values.
             beside = optuna.create_study(
                 study_name=self.name, direction="maximize", sampler=sampler, pruner=self.study.pruner
@@ -239,6 +240,34 @@ def work(
             under_way.ended(next(ended for ended in study.ended() if ended.number == trial.number))
 
 
+def _storage(file: Path) -> JournalStorage:
+    """Optuna's journal: a line of JSON a change, so that only the last can be half there; it is cut off then."""
+    lock = _Lock(file.with_suffix(".lock"))
+    backend = JournalFileBackend(str(file), lock)
+    lock.acquire()
+    with file.open("rb+") as journal:
+        content = journal.read()
+        journal.truncate(content.rfind(b"\n") + 1)
+    lock.release()
+    return JournalStorage(backend)
+
+
+class _Lock(JournalFileOpenLock):
+    """A lock of the kernel's, which ends with the process that holds it; Optuna's own outlives it by 30 s."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file))
+        self.file, self.held = file, -1
+
+    def acquire(self) -> bool:
+        self.held = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self.held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self.held)
+
+
 def _distribution(span: RangeParams, is_whole: bool) -> BaseDistribution:
     if span.choices is not None:
         return CategoricalDistribution([json.dumps(choice) for choice in span.choices])  # lists, too
@@ -264,14 +293,17 @@ def _pruner(params: PrunerParams) -> BasePruner:
     return NopPruner()
 
 
+def _seed(*parts: int) -> int:
+    """A seed of 32 bits that has nothing in common with that of other numbers, near as they may be."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
 def _sampler(params: SamplerParams, seed: int) -> BaseSampler:
     if params.name == "random":
-        return RandomSampler(seed % 2**32)
+        return RandomSampler(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(
-            n_startup_trials=params.startup_trials, multivariate=True, constant_liar=True, seed=seed % 2**32
-        )
+        return TPESampler(n_startup_trials=params.startup_trials, multivariate=True, constant_liar=True, seed=seed)
 
 
 def _this_process() -> dict[str, Any]:

@@ -45,8 +45,8 @@ class Attempt:
     def train(self) -> float:
         """The best value of the main metric over the validations.
 
-        PrunedError when others did better; HopelessError when the values do not go together, a loss is not finite, or
-        the GPU's memory is too small for them.
+        PrunedError when others did better; HopelessError when the values do not go together, a loss or a prediction is
+        not finite, or the GPU's memory is too small for them.
         """
         try:
             params = self.plan.params(self.trial.values)
@@ -57,6 +57,10 @@ class Attempt:
         try:
             value = self._trained(params)
         except (FloatingPointError, torch.OutOfMemoryError) as error:
+            raise HopelessError(str(error)) from None
+        except ValueError as error:
+            if not self.study.ended():
+                raise  # nothing ever went well: it need not be for the values
             raise HopelessError(str(error)) from None
         if not math.isfinite(value):
             raise HopelessError(f"the metric is {value}")
