@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,13 @@ def _run(name: str, command: list[str]) -> None:
     try:
         _, said = process.communicate()
     except KeyboardInterrupt:  # it got the signal, too, and closes what it has open
-        process.wait(END_S)
-        said = ""
-    if process.returncode < 0:
-        raise WorkError(f"signal {-process.returncode} ended the search: visionline tune {name} goes on from there")
-    if process.returncode == INTERRUPTED:
-        raise WorkError(f"interrupted: visionline tune {name} goes on from here")
+        timer = threading.Timer(END_S, process.kill)
+        timer.start()
+        process.wait()
+        timer.cancel()
+        raise WorkError(f"interrupted: visionline tune {name} goes on from here") from None
+    if process.returncode < 0 or process.returncode == INTERRUPTED:
+        raise WorkError(f"a signal ended the search: visionline tune {name} goes on from there")
     if process.returncode:
         if "Traceback" in said:
             print(said, file=sys.stderr)

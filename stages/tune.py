@@ -94,19 +94,24 @@ def _supervise(plan: "Plan", study: "Study", parent: str, most: int, jobs: int) 
     """Let workers train until the first trials have ended."""
     while (done := study.num_over(most)) < most:
         codes = _work(plan, parent, most, min(jobs, most - done))
+        is_stuck = study.num_over(most) == done
         for pid, code in codes.items():
             if code < 0:
-                _note_death(study, pid, code)
+                _note_death(study, pid, code, is_stuck)
         _close_runs(study)
-        if not any(codes.values()) and study.num_over(most) == done:
+        if is_stuck and not any(codes.values()):
             time.sleep(1)  # the rest is in the hands of workers that were not started here
 
 
-def _note_death(study: "Study", pid: int, code: int) -> None:
+def _note_death(study: "Study", pid: int, code: int, is_stuck: bool) -> None:
     try:
-        print(study.note_death(pid) or f"signal {-code} ended a trial: it is begun again", flush=True)
+        told = study.note_death(pid)
     except LookupError:
-        raise RuntimeError(f"signal {-code} ended a worker before it began a trial") from None
+        if is_stuck:
+            raise RuntimeError(f"signal {-code} ended a worker before it began a trial") from None
+        return
+    if told:
+        print(told, flush=True)
 
 
 def _work(plan: "Plan", parent: str, most: int, jobs: int) -> dict[int, int]:

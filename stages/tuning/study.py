@@ -33,7 +33,8 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 WHOLE = 1000  # a training in the pruner's steps: trials of other lengths are compared at the same share of theirs
 MAX_DEATHS = 3  # a trial whose process was ended so often, as for its memory, is given up
 MAX_DRAWS = 50  # until values come that no trial had; few choices are soon used up
-PROCESS, DEATHS, REASON, RUN, SECONDS, FIRST = "process", "deaths", "reason", "run", "seconds", "first"
+PROCESS, PIDS, DEATHS = "process", "pids", "deaths"  # of whom it has, of all who had it
+REASON, RUN, SECONDS, FIRST = "reason", "run", "seconds", "first"
 
 
 class PrunedError(Exception):
@@ -105,6 +106,7 @@ class Study:
             # Optuna offers no other way to go on with a trial that another process began.
             asked = optuna.Trial(self.study, found._trial_id)
             asked.set_user_attr(PROCESS, _this_process())
+            asked.set_user_attr(PIDS, [*found.user_attrs[PIDS], os.getpid()])
             return Trial(number, _decoded(found), bool(left), asked, frozenset(found.intermediate_values))
 
     def judge(self, trial: Trial, share: float, value: float) -> None:
@@ -136,19 +138,25 @@ class Study:
         state = TrialState.COMPLETE if value is not None else TrialState.PRUNED
         self.study.tell(trial.asked, value, state)
 
-    def note_death(self, pid: int) -> str | None:
-        """Count the death of a process against its trial; says when that is given up. LookupError when it had none."""
-        for trial in self._trials():
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get(PROCESS, {}).get("pid") == pid:
-                deaths = trial.user_attrs.get(DEATHS, 0) + 1
-                asked = optuna.Trial(self.study, trial._trial_id)
-                asked.set_user_attr(DEATHS, deaths)
-                if deaths < MAX_DEATHS:
-                    return None
-                reason = f"failed: its process was killed {deaths} times, as for want of memory"
-                self.tell(Trial(trial.number, {}, True, asked), None, reason)
-                return f"trial {trial.number} {reason}"
-        raise LookupError(f"process {pid} worked on no trial")
+    def note_death(self, pid: int) -> str:
+        """Count the death of a process against its trial, which may be given up; in words, '' where others ended it.
+
+        LookupError when it never had a trial.
+        """
+        had = [trial for trial in self._trials() if pid in trial.user_attrs[PIDS]]
+        if not had:
+            raise LookupError(f"process {pid} had no trial")
+        trial = had[-1]
+        if trial.state in OVER:
+            return ""
+        deaths = trial.user_attrs.get(DEATHS, 0) + 1
+        asked = optuna.Trial(self.study, trial._trial_id)
+        asked.set_user_attr(DEATHS, deaths)
+        if deaths < MAX_DEATHS or _is_worked_on(trial):
+            return f"trial {trial.number}: its process was killed; it is taken up again"
+        reason = f"failed: its process was killed {deaths} times, as for want of memory"
+        self.tell(Trial(trial.number, {}, True, asked), None, reason)
+        return f"trial {trial.number} {reason}"
 
     def importances(self) -> dict[str, float]:
         """Share of each key in what sets the best apart (PED-ANOVA, Watanabe et al. 2023); {} when too few ended."""
@@ -167,7 +175,7 @@ class Study:
         """Begin the next trial, whole in one transaction; returns its number."""
         present = self.encoded(first) if first and not trials else None
         values = present if present is not None else self._proposed(trials)
-        facts = {PROCESS: _this_process(), FIRST: present is not None}
+        facts = {PROCESS: _this_process(), PIDS: [], FIRST: present is not None}
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=values, distributions=self.distributions, user_attrs=facts

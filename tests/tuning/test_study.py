@@ -185,17 +185,29 @@ def test_a_trial_that_can_not_go_well_counts(here):
     assert study.num_over(3) == 3 and ended.value < study.ended()[0].value + study.ended()[2].value
 
 
-def test_a_trial_is_given_up_when_its_process_dies_again_and_again(here):
+def test_a_trial_is_given_up_when_its_process_dies_again_and_again(here, monkeypatch):
     study = open_study(here)
     with pytest.raises(LookupError):
         study.note_death(os.getpid())
     study.claim(3)
-    assert study.note_death(os.getpid()) is None and study.note_death(os.getpid()) is None
+    monkeypatch.setattr(studies, "is_alive", lambda pid, started: False)
+    for _ in range(2):
+        assert study.note_death(os.getpid()) == "trial 0: its process was killed; it is taken up again"
     assert "its process was killed 3 times" in study.note_death(os.getpid())
     (ended,) = study.ended()
     assert (ended.number, ended.state, ended.value) == (0, "failed", None)
-    with pytest.raises(LookupError):
-        study.note_death(os.getpid())
+    assert study.note_death(os.getpid()) == "" and len(study.ended()) == 1
+
+
+def test_the_death_of_who_had_a_trial_before_is_no_end_of_it_for_who_has_it_now(here):
+    killed(here, 2, 0, "claimed")
+    study = open_study(here)
+    again = study.claim(2)
+    (first, mine) = study.study.get_trials()[0].user_attrs["pids"]
+    assert (again.number, mine) == (0, os.getpid())
+    for _ in range(5):
+        assert study.note_death(first).endswith("it is taken up again")
+    assert study.ended() == []
 
 
 def test_a_bad_trial_is_pruned_at_a_validation_with_the_reason(here):
