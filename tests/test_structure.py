@@ -19,9 +19,10 @@ STAGES = ["validate", "pretrain", "finetune", "evaluate", "register"]
 # Who may import whom: a package imports from those of its own rank or below.
 # Models may use losses: a detector's forward pass gives its losses, because some sample in the middle of it.
 RANKS = {"params": 0, "losses": 1, "models": 2, "metrics": 2, "pictures": 2}
-RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking"), 3)
+RANKS |= dict.fromkeys(("data", "tasks", "objectives", "training", "tracking", "tuning"), 3)
 DOORS = {
     "captum": ("stages/tasks/saliency.py",),
+    "optuna": ("stages/tuning/",),
     "prefect": ("flows/",),
     "dvc": ("flows/", "stages/data/pointers.py", "stages/data/objects.py"),
     "mlflow": ("stages/tracking/", "stages/register.py"),
@@ -181,13 +182,13 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import stages.params.document, stages.params.detection, stages.params.classification, stages.params.edit",
         "import stages.tracking.registry, stages.tracking.runs",
-        "import flows.__main__, flows.run, flows.graph, flows.history, flows.status, flows.ingest",
+        "import flows.__main__, flows.run, flows.graph, flows.history, flows.status, flows.ingest, flows.tune",
         "import stages.data.dataset, stages.data.formats, stages.data.images, stages.ingest",
-        "import stages.pretrain, stages.finetune, stages.evaluate, stages.register",
+        "import stages.pretrain, stages.finetune, stages.evaluate, stages.register, stages.tune",
     ],
 )
 def test_light_modules_load_neither_torch_nor_great_expectations(statement: str) -> None:
-    heavy = {"torch", "great_expectations", "mlflow", "prefect", "matplotlib"}
+    heavy = {"torch", "great_expectations", "mlflow", "optuna", "prefect", "matplotlib"}
     assert not loaded_by(statement) & heavy
 
 

@@ -156,6 +156,23 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+@app.command(epilog="Example: `visionline tune cells --trials 20 --apply`")
+def tune(
+    task: Annotated[str, typer.Argument(help="A task of params.yaml with ranges in `tuning`.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="In all; else as tuning.TASK.trials says.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials side by side; each takes cpu_threads cores.")] = 1,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best into params.yaml, and commit it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for better parameters of a task; goes on where it was interrupted, and never looks at the test split."""
+    project.enter()
+    from flows import tune as operation
+
+    with talk_to_stderr(as_json):
+        result = operation.tune(task, trials, jobs, apply)
+    tell(result, as_json, operation.show)
+
+
 @app.command(epilog="Example: `visionline status --json`")
 def status(as_json: AsJson = False) -> None:
     """Datasets, stages with why they are stale and what they cost, models with their aliases."""

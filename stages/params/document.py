@@ -1,7 +1,7 @@
 """params.yaml as a whole, and the entry of one stage."""
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from stages.params.model import ModelParams
 from stages.params.retraining import RetrainingParams
 from stages.params.section import Name, Section
 from stages.params.task import TaskParams
+from stages.params.tuning import TuningParams
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -31,8 +32,13 @@ def _task(value: Any, handler: ValidatorFunctionWrapHandler) -> TaskParams:
     kind = value.get("kind")
     if kind not in task_kinds():
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(task_kinds())}")
+    return section_of(kind).model_validate(value)
+
+
+def section_of(kind: str) -> type[TaskParams]:
+    """The class of a task's entry."""
     section: type[TaskParams] = importlib.import_module(f"stages.params.{kind}").Params
-    return section.model_validate(value)
+    return section
 
 
 def starter(kind: str) -> dict[str, Any]:
@@ -54,6 +60,7 @@ class Params(Section):
     tasks: dict[Name, Task]
     models: dict[Name, ModelParams] = Field(default_factory=dict, description="what becomes of a task's versions")
     retraining: RetrainingParams = Field(default_factory=RetrainingParams, description="when, without a person")
+    tuning: dict[Name, TuningParams] = Field(default_factory=dict, description="what `visionline tune TASK` tries")
 
 
 # Group, key of its entries, group that holds what the key names.
@@ -89,6 +96,7 @@ def check(content: Mapping[str, Any], where: str = str(PARAMS_FILE)) -> Params:
         params: Params = _validated(Params, content, where)
     except ValueError as error:
         raise ValueError(f"{error}{wrong}") from None
+    wrong += "".join(f"\n{where}: {line}" for line in _wrong_tuning(params, content))
     if wrong:
         raise ValueError(wrong.removeprefix("\n"))
     return params
@@ -104,12 +112,31 @@ def _wrong_names(content: Mapping[str, Any]) -> list[str]:
         if isinstance(entry, Mapping) and key in entry and entry[key] not in [*there.get(target, ())]
     ]
     wrong += [
-        f"models.{name}: no task {name!r}; there are: {_listed(there.get('tasks', ()))}"
-        for name in there.get("models", {})
+        f"{group}.{name}: no task {name!r}; there are: {_listed(there.get('tasks', ()))}"
+        for group in ("models", "tuning")
+        for name in there.get(group, {})
         if name not in there.get("tasks", ())
     ]
     both = [name for name in there.get("tasks", ()) if name in there.get("backbones", ())]
     return wrong + [f"tasks.{name}: a backbone has this name too" for name in both]
+
+
+def _wrong_tuning(params: Params, content: Mapping[str, Any]) -> Iterator[str]:
+    """Keys and values of `tuning` that do not fit their task, each tried in its entry."""
+
+    def errors(entry: Mapping[str, Any]) -> str | None:
+        try:
+            _validated(Task, entry, "")
+        except ValueError as error:
+            return "; ".join(line.removeprefix(": ") for line in str(error).splitlines())
+        return None
+
+    for name, tuning in params.tuning.items():
+        if name in params.tasks:
+            yield from (
+                f"tuning.{name}.{line}"
+                for line in tuning.problems(content["tasks"][name], section_of(params.tasks[name].kind), errors)
+            )
 
 
 def _listed(names: Iterable[Any]) -> str:
@@ -139,6 +166,15 @@ def task_section(content: Mapping[str, Any], where: str = "model.json") -> TaskP
 def model_params(name: str) -> ModelParams:
     """What ./params.yaml says of a task's registered versions; the defaults where it says nothing."""
     entry: ModelParams = _validated(ModelParams, (read().get("models") or {}).get(name, {}), f"models.{name}")
+    return entry
+
+
+def tuning_params(name: str) -> TuningParams:
+    """What ./params.yaml says of a task's tuning; ValueError where it says nothing."""
+    entries = read().get("tuning") or {}
+    if name not in entries:
+        raise ValueError(f"{PARAMS_FILE} has no ranges for {name}: add tuning.{name}")
+    entry: TuningParams = _validated(TuningParams, entries[name], f"{PARAMS_FILE}: tuning.{name}")
     return entry
 
 

@@ -1,5 +1,6 @@
 """Changes to params.yaml that keep its comments and order."""
 
+import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,23 @@ def set_values(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> list
     A key that is not in the file yet is added when the schema knows it; ValueError otherwise, file untouched.
     """
     yaml, document = _open(path)
+    changed = _assign(document, assignments)
+    if changed:
+        _write(yaml, document, path)
+    return changed
+
+
+def difference(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> str:
+    """What set_values would change, as a unified diff that `git apply` takes; '' for nothing. The file stays."""
+    yaml, document = _open(path)
+    if not _assign(document, assignments):
+        return ""
+    before, after = path.read_text(encoding="utf8"), _checked(yaml, document, path)
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"a/{path}", f"b/{path}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _assign(document: Any, assignments: Mapping[str, str]) -> list[str]:
     changed = []
     for dotted, text in assignments.items():
         *parents, key = dotted.split(".")
@@ -26,8 +44,6 @@ def set_values(assignments: Mapping[str, str], path: Path = PARAMS_FILE) -> list
         if key not in section or section[key] != value:
             section[key] = value
             changed.append(dotted)
-    if changed:
-        _write(yaml, document, path)
     return changed
 
 
@@ -45,7 +61,7 @@ def _section(document: Any, parents: Sequence[str], dotted: str) -> Any:
 
 def _value(text: str, dotted: str) -> Any:
     try:
-        return YAML(typ="safe").load(text)
+        return YAML().load(text)  # which keeps a list or a mapping in a line that was given in one
     except YAMLError:
         raise ValueError(f"{dotted}: {text!r} is no YAML value; quote it if it is a text") from None
 
@@ -74,7 +90,12 @@ def _open(path: Path) -> tuple[YAML, Any]:
 
 
 def _write(yaml: YAML, document: Any, path: Path) -> None:
+    write_atomically(path, _checked(yaml, document, path).encode())
+
+
+def _checked(yaml: YAML, document: Any, path: Path) -> str:
+    """The text of a changed document; ValueError when the schema refuses it."""
     text = io.StringIO()
     yaml.dump(document, text)
     check(YAML(typ="safe").load(text.getvalue()), str(path))
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue()

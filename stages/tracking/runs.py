@@ -98,13 +98,13 @@ def stage_run(stage: str, key: str) -> Iterator[StageRun]:
     A run without these tags is nobody's ancestor: its outputs may be half-written.
     """
     name = f"{stage}@{key}"
-    tags = {"visionline.stage": stage, "visionline.key": key, **_origin(), **_process_tags(), **environment_tags()}
+    tags = {"visionline.stage": stage, "visionline.key": key, **origin(), **process_tags(), **environment_tags()}
     with pointers.stage_files(name) as files:
         dep_hashes = files.dep_hashes()
         tags |= {f"dvc.dep.{path}": digest for path, digest in dep_hashes.items()}
         run_id = store.client().create_run(store.experiment_id(), tags=tags, run_name=name).info.run_id
         run = StageRun(name, run_id, dep_hashes, tags["git.commit"])
-        with _closing(run), _system_metrics(run_id):
+        with closing(run), _system_metrics(run_id):
             yield run
             run.flush()
             run.set_tags({f"dvc.out.{path}": digest for path, digest in files.out_hashes().items()})
@@ -112,7 +112,7 @@ def stage_run(stage: str, key: str) -> Iterator[StageRun]:
 
 
 @contextmanager
-def _closing(run: StageRun) -> Iterator[None]:
+def closing(run: StageRun) -> Iterator[None]:
     """End a run as FAILED, or KILLED when it was interrupted, with the reason as a tag."""
     try:
         yield
@@ -142,7 +142,7 @@ def _system_metrics(run_id: str) -> Iterator[None]:
         monitor.finish()
 
 
-def _origin() -> dict[str, str]:
+def origin() -> dict[str, str]:
     """The pipeline run, the commit and the Prefect flow run that this process was started for, as its parent told."""
     told = {"mlflow.parentRunId": PARENT_VARIABLE, "git.commit": COMMIT_VARIABLE, "prefect.flow_run": FLOW_RUN_VARIABLE}
     told |= {REPRODUCTION: REPRODUCTION_VARIABLE}
@@ -150,7 +150,7 @@ def _origin() -> dict[str, str]:
     return {"git.commit": pointers.head_commit() or "", **tags}
 
 
-def _process_tags() -> dict[str, str]:
+def process_tags() -> dict[str, str]:
     """What tells later whether the process behind a run is still alive."""
     pid = os.getpid()
     return {
@@ -167,7 +167,7 @@ def begin_pipeline(commit: str, changed: list[str]) -> str:
         "visionline.stage": "pipeline",
         "git.commit": commit,
         "visionline.stale": ", ".join(changed),
-        **_process_tags(),
+        **process_tags(),
     }
     return store.client().create_run(store.experiment_id(), tags=tags, run_name="pipeline").info.run_id
 

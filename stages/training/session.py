@@ -23,6 +23,8 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.progress import Progress
 from stages.training.throughput import peak_memory_mib
 
+CHECKPOINTS = LOCAL_STATE / "checkpoints"
+
 
 class Trainable(loop.Objective, Protocol):
     """An objective that also says how images become samples."""
@@ -48,14 +50,16 @@ def train(
     seed: int,
     run: StageRun,
     plan: Plan = Plan(),
+    progress: Progress | None = None,
 ) -> loop.Result:
     """Train a model (with a `.backbone`) on the train split; it ends with the weights that validation found best.
 
     plan: how its backbone is adapted. What that cost goes to MLflow, and not into the result.
+    progress: who watches, if not a plain Progress; its errors end the training, and the checkpoint stays.
     """
     began_s = time.monotonic()
-    checkpoint = Checkpoint(LOCAL_STATE / "checkpoints" / _identity(run, params, seed))
-    progress = Progress(run)
+    checkpoint = Checkpoint(CHECKPOINTS / _identity(run, params, seed))
+    progress = progress or Progress(run)
     with progress:
         result = loop.fit(
             trainable,

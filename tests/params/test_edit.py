@@ -1,9 +1,11 @@
 """Editing params.yaml: comments and order stay, and what the schema refuses leaves the file as it was."""
 
+import subprocess
+
 import pytest
 
 from stages.params import document
-from stages.params.edit import add_entries, set_values, write_atomically
+from stages.params.edit import add_entries, difference, set_values, write_atomically
 
 
 def test_comments_quotes_and_order_stay(params_file):
@@ -89,3 +91,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
+
+
+def test_a_difference_can_be_applied_with_git_and_the_file_stays(params_file):
+    before = params_file.read_text()
+    changes = {"tasks.cells.training.optimizer.lr": "0.0123", "tasks.cells.training.steps": "20",
+               "tasks.breeds.augmentation.crop_scale": "[0.5, 1.0]"}  # fmt: skip
+    told = difference(changes)
+    assert params_file.read_text() == before
+    assert "-      steps: 10                    # optimizer steps\n" in told
+    assert "+      steps: 20                    # optimizer steps\n" in told
+    assert "+    augmentation:\n+      crop_scale: [0.5, 1.0]\n" in told
+    subprocess.run(["git", "apply", "-"], input=told, text=True, check=True, cwd=params_file.parent)
+    applied = params_file.read_text()
+    params_file.write_text(before)
+    set_values(changes)
+    assert params_file.read_text() == applied
+    assert difference(changes) == ""
+
+
+def test_a_difference_that_the_schema_refuses_is_none(params_file):
+    with pytest.raises(ValueError, match=r"tasks\.cells\.training\.steps"):
+        difference({"tasks.cells.training.steps": "0"})
