@@ -114,9 +114,8 @@ def _table(result: Mapping[str, Any]) -> Table:
     order = {"complete": 0, "pruned": 1, "failed": 2}
     trials.sort(key=lambda trial: (order[trial["state"]], -trial["value"], trial["number"]))
     keys = [*trials[0]["values"]] if trials else []
-    table = Table(
-        "trial", result["metric"], "state", *keys, title="Best trials, on the val split", title_justify="left"
-    )
+    columns = ("trial", result["metric"], "state", *(key.rpartition(".")[2] for key in keys))
+    table = Table(*columns, title="Best trials, on the val split", title_justify="left")
     for trial in trials[:NUM_SHOWN]:
         cells = [str(value) for value in trial["values"].values()]
         table.add_row(str(trial["number"]), f"{trial['value']:.4f}", trial["state"], *cells)
