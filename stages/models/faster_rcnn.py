@@ -49,8 +49,7 @@ class FasterRCNN(nn.Module):
         super().__init__()
         backbone.features_only()
         self.backbone = backbone
-        num_levels = len(params.anchor_sizes_px)
-        levels = pyramid.choose(backbone, params.finest_stride_px, num_levels, 1, "anchor_sizes_px")
+        levels = pyramid.choose(backbone, params)
         self._first = levels.first
         added = LastLevelMaxPool() if levels.num_added else None
         self.fpn = FeaturePyramidNetwork(list(levels.channels), params.fpn_channels, added)

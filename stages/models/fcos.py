@@ -29,7 +29,7 @@ class FCOS(OneStageDetector):
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, params: FCOSParams) -> None:
-        levels = pyramid.choose(backbone, params.finest_stride_px, params.num_levels, 2, "num_levels")
+        levels = pyramid.choose(backbone, params)
         super().__init__(backbone, levels, params)
         self.radius = params.centre_radius
         self.neck = pyramid.FeaturePyramid(levels, params.fpn_channels)

@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 
 from stages.models.backbone import Backbone
+from stages.params.detectors import DetectorParams
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,21 @@ class Levels:
         return len(self.strides) - len(self.channels)
 
 
-def choose(backbone: Backbone, finest_stride_px: int, num_levels: int | None, most_added: int, key: str) -> Levels:
-    """Levels from the map of stride finest_stride_px on; as many as the maps where num_levels is None.
+def choose(backbone: Backbone, params: DetectorParams) -> Levels:
+    """The levels of an architecture, from the map of stride finest_stride_px on.
 
-    Raises ValueError, naming the parameter `key`, when the maps are more than num_levels or over most_added fewer, and
-    when the strides do not double.
+    Raises ValueError, naming the parameter, when it has more or fewer than the backbone's maps allow, and when the
+    strides do not double.
     """
-    first = sum(stride < finest_stride_px for stride in backbone.strides)
+    problem = params.misfit(backbone.arch, backbone.strides)
+    if problem is not None:
+        raise ValueError(problem)
+    first = sum(stride < params.finest_stride_px for stride in backbone.strides)
     strides = backbone.strides[first:]
-    num_levels = len(strides) if num_levels is None else num_levels
-    if not strides or not 0 <= num_levels - len(strides) <= most_added:
-        raise ValueError(
-            f"{key}: {num_levels} levels, but {backbone.arch} has {len(strides)} feature maps of stride "
-            f"{finest_stride_px} and more; give {len(strides)} to {len(strides) + most_added} levels"
-        )
     if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
         raise ValueError(f"a feature pyramid needs strides that double, {backbone.arch} has {backbone.strides}")
-    added = tuple(strides[-1] * 2 ** (i + 1) for i in range(num_levels - len(strides)))
+    num_added = (params.levels.num or len(strides)) - len(strides)
+    added = tuple(strides[-1] * 2 ** (i + 1) for i in range(num_added))
     return Levels(first, tuple(backbone.channels[first:]), (*strides, *added))
 
 

@@ -32,7 +32,7 @@ class RetinaNet(OneStageDetector):
 
     def __init__(self, backbone: Backbone, num_classes: int, params: RetinaNetParams) -> None:
         sizes = params.anchor_sizes_px
-        levels = pyramid.choose(backbone, params.finest_stride_px, len(sizes), 2, "anchor_sizes_px")
+        levels = pyramid.choose(backbone, params)
         super().__init__(backbone, levels, params)
         self.neck = pyramid.FeaturePyramid(levels, params.fpn_channels)
         octave = [2 ** (k / params.scales_per_octave) for k in range(params.scales_per_octave)]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stages.params.detection import Params
 
 _FIRST_MAP_NORM = 20.0  # Liu et al. 2016, section 3.1
-_MOST_ADDED = 6
 
 
 def build(backbone: Backbone, num_classes: int, params: "Params") -> "SSD":
@@ -38,8 +37,7 @@ class SSD(OneStageDetector):
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, params: SSDParams, label_smoothing: float = 0.0) -> None:
-        num_levels = len(params.anchor_sizes_px) - 1
-        levels = pyramid.choose(backbone, params.finest_stride_px, num_levels, _MOST_ADDED, "anchor_sizes_px")
+        levels = pyramid.choose(backbone, params)
         super().__init__(backbone, levels, params)
         self.negatives_per_positive, self.label_smoothing = params.negatives_per_positive, label_smoothing
         self.shapes_px = [

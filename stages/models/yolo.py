@@ -38,7 +38,7 @@ class YOLO(OneStageDetector):
     """Every feature map of stride `finest_stride_px` and more is a level; each cell predicts one box."""
 
     def __init__(self, backbone: Backbone, num_classes: int, params: YOLOParams) -> None:
-        levels = pyramid.choose(backbone, params.finest_stride_px, None, 0, "finest_stride_px")
+        levels = pyramid.choose(backbone, params)
         super().__init__(backbone, levels, params)
         self.most = params.positives_per_object
         self.neck = PathAggregation(levels.channels, params.neck_channels, params.neck_blocks)

@@ -37,3 +37,8 @@ class Params(TaskParams):
         if self.labels_from == "objects" and not self.multi_label:
             raise ValueError("labels_from: objects needs multi_label: true, for an image has any number of them")
         return self
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """Of the square image."""
+        return (self.image_px,)

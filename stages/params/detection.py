@@ -1,12 +1,13 @@
 """`kind: detection`: boxes with labels, by one of five architectures; each has a section of its own name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from stages.params.augmentation import DetectionAugmentation
-from stages.params.detectors import FasterRCNNParams, FCOSParams, RetinaNetParams, SSDParams, YOLOParams
+from stages.params.backbone import BackboneParams, strides_of
+from stages.params.detectors import DetectorParams, FasterRCNNParams, FCOSParams, RetinaNetParams, SSDParams, YOLOParams
 from stages.params.task import TaskParams
 
 # What `ingest --task detection` writes, beside what all kinds share.
@@ -57,3 +58,16 @@ class Params(TaskParams):
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """Of the canvas."""
+        return self.image_size_px
+
+    def misfits(self, backbone: BackboneParams) -> Iterator[str]:
+        """Also levels that the backbone's feature maps do not give."""
+        yield from super().misfits(backbone)
+        section: DetectorParams = getattr(self, self.arch)
+        problem = section.misfit(backbone.arch, strides_of(backbone.arch, backbone.stem))
+        if problem:
+            yield f"{self.arch}.{problem}"

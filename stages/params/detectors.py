@@ -1,10 +1,19 @@
 """Sizes of the detectors, one section an architecture, for every kind that builds on one."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from stages.params.section import Fraction, Section
+
+
+class LevelCount(NamedTuple):
+    """How many levels an architecture reads, and the key that says so."""
+
+    num: int | None  # None: as many as there are feature maps
+    most_added: int  # levels that it can make beyond the maps
+    key: str
 
 
 class DetectorParams(Section):
@@ -14,6 +23,24 @@ class DetectorParams(Section):
     score_threshold: Fraction = Field(0.05, description="boxes under it are dropped")
     nms_iou: Fraction = 0.5
     max_detections: int = Field(100, ge=1, le=1000, description="an image")
+
+    @property
+    def levels(self) -> LevelCount:
+        """Unless an architecture says otherwise, those of the backbone."""
+        return LevelCount(None, 0, "finest_stride_px")
+
+    def misfit(self, arch: str, strides: Sequence[int]) -> str | None:
+        """What keeps this from a backbone with feature maps of these strides, finest first; None if nothing does."""
+        num_maps = sum(stride >= self.finest_stride_px for stride in strides)
+        num, most_added, key = self.levels
+        num = num_maps if num is None else num
+        if num_maps and 0 <= num - num_maps <= most_added:
+            return None
+        offered = f"{num_maps} to {num_maps + most_added} levels" if num_maps else f"{max(strides)} or less"
+        return (
+            f"{key}: {num} levels, but {arch} has {num_maps} feature maps of stride {self.finest_stride_px} and more; "
+            f"give {offered}"
+        )
 
 
 class FasterRCNNParams(DetectorParams):
@@ -32,6 +59,11 @@ class FasterRCNNParams(DetectorParams):
     roi_positive_share: Fraction = 0.25
     head_channels: int = Field(256, ge=16, le=4096, description="width of the box head's two layers")
 
+    @property
+    def levels(self) -> LevelCount:
+        """One an anchor size."""
+        return LevelCount(len(self.anchor_sizes_px), 1, "anchor_sizes_px")
+
 
 class OneStageParams(DetectorParams):
     """What the sections of the one-stage architectures share."""
@@ -49,6 +81,11 @@ class RetinaNetParams(OneStageParams):
     scales_per_octave: int = Field(3, ge=1, le=5, description="anchor sizes a level: size * 2^(k / this)")
     aspect_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="height over width")
 
+    @property
+    def levels(self) -> LevelCount:
+        """One an anchor size."""
+        return LevelCount(len(self.anchor_sizes_px), 2, "anchor_sizes_px")
+
 
 class FCOSParams(OneStageParams):
     """Sizes of FCOS (Tian et al. 2019, 2020)."""
@@ -58,6 +95,11 @@ class FCOSParams(OneStageParams):
     head_convs: int = Field(4, ge=1, le=4, description="3x3 convolutions in each of the two branches")
     centre_radius: float = Field(1.5, gt=0, le=8, description="strides around a box's centre that count as the object")
     nms_iou: Fraction = 0.6
+
+    @property
+    def levels(self) -> LevelCount:
+        """As many as it is told."""
+        return LevelCount(self.num_levels, 2, "num_levels")
 
 
 class SSDParams(OneStageParams):
@@ -71,6 +113,11 @@ class SSDParams(OneStageParams):
     negatives_per_positive: float = Field(3.0, ge=1, le=100, description="the hardest ones that count in the loss")
     score_threshold: Fraction = Field(0.01, description="boxes under it are dropped")
     nms_iou: Fraction = 0.45
+
+    @property
+    def levels(self) -> LevelCount:
+        """One an anchor size but the last, which only limits the one before it."""
+        return LevelCount(len(self.anchor_sizes_px) - 1, 6, "anchor_sizes_px")
 
 
 class YOLOParams(OneStageParams):

@@ -96,7 +96,7 @@ def check(content: Mapping[str, Any], where: str = str(PARAMS_FILE)) -> Params:
         params: Params = _validated(Params, content, where)
     except ValueError as error:
         raise ValueError(f"{error}{wrong}") from None
-    wrong += "".join(f"\n{where}: {line}" for line in _wrong_tuning(params, content))
+    wrong += "".join(f"\n{where}: {line}" for line in (*_wrong_pairs(params), *_wrong_tuning(params, content)))
     if wrong:
         raise ValueError(wrong.removeprefix("\n"))
     return params
@@ -119,6 +119,13 @@ def _wrong_names(content: Mapping[str, Any]) -> list[str]:
     ]
     both = [name for name in there.get("tasks", ()) if name in there.get("backbones", ())]
     return wrong + [f"tasks.{name}: a backbone has this name too" for name in both]
+
+
+def _wrong_pairs(params: Params) -> Iterator[str]:
+    """Tasks that their backbone can't carry."""
+    for name, task in params.tasks.items():
+        if task.backbone in params.backbones:
+            yield from (f"tasks.{name}.{line}" for line in task.misfits(params.backbones[task.backbone]))
 
 
 def _wrong_tuning(params: Params, content: Mapping[str, Any]) -> Iterator[str]:

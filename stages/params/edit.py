@@ -85,7 +85,7 @@ def add_entries(entries: Mapping[str, Mapping[str, Any]], path: Path = PARAMS_FI
 def _open(path: Path) -> tuple[YAML, Any]:
     yaml = YAML()
     yaml.preserve_quotes = True
-    yaml.width = 120
+    yaml.width = 100_000  # a line that grows is not broken in the middle of a value
     return yaml, yaml.load(path.read_text(encoding="utf8"))
 
 

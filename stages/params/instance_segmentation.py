@@ -1,10 +1,12 @@
 """`kind: instance_segmentation`: boxes with labels and a mask each, by Mask R-CNN."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
 from stages.params.augmentation import DetectionAugmentation
+from stages.params.backbone import BackboneParams, strides_of
 from stages.params.detectors import FasterRCNNParams
 from stages.params.section import Fraction, Section
 from stages.params.task import TaskParams
@@ -35,3 +37,15 @@ class Params(TaskParams):
     augmentation: DetectionAugmentation = Field(default_factory=DetectionAugmentation)
     faster_rcnn: FasterRCNNParams = Field(default_factory=FasterRCNNParams)
     mask_head: MaskHeadParams = Field(default_factory=MaskHeadParams)
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """Of the canvas."""
+        return self.image_size_px
+
+    def misfits(self, backbone: BackboneParams) -> Iterator[str]:
+        """Also levels that the backbone's feature maps do not give."""
+        yield from super().misfits(backbone)
+        problem = self.faster_rcnn.misfit(backbone.arch, strides_of(backbone.arch, backbone.stem))
+        if problem:
+            yield f"faster_rcnn.{problem}"

@@ -1,10 +1,12 @@
 """`kind: keypoints`: joints of persons, or of whatever has a skeleton, by Keypoint R-CNN or by heatmaps."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from stages.params.augmentation import KeypointAugmentation
+from stages.params.backbone import BackboneParams, strides_of
 from stages.params.detectors import FasterRCNNParams
 from stages.params.section import Fraction, Section
 from stages.params.task import TaskParams
@@ -71,3 +73,19 @@ class Params(TaskParams):
         if any(side % 32 or side < 32 for side in self.image_size_px):
             raise ValueError(f"image_size_px {list(self.image_size_px)}: both sides must be multiples of 32")
         return self
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """Of the canvas."""
+        return self.image_size_px
+
+    def misfits(self, backbone: BackboneParams) -> Iterator[str]:
+        """Also levels that the backbone's feature maps do not give, and heatmaps coarser than its last map."""
+        yield from super().misfits(backbone)
+        strides = strides_of(backbone.arch, backbone.stem)
+        problem = self.faster_rcnn.misfit(backbone.arch, strides) if self.arch == "keypoint_rcnn" else None
+        if problem:
+            yield f"faster_rcnn.{problem}"
+        if self.arch == "heatmaps" and self.heatmaps.stride_px > strides[-1]:
+            last = f"the last map of {backbone.arch} has stride {strides[-1]}"
+            yield f"heatmaps.stride_px {self.heatmaps.stride_px}: {last}; give {strides[-1]} or less"

@@ -58,3 +58,8 @@ class Params(TaskParams):
                 f"training.batch_size from {self.training.batch_size}, or lower training.accumulate"
             )
         return self
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """Of the canvas."""
+        return self.image_size_px

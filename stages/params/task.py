@@ -1,8 +1,11 @@
 """What the entries of `tasks` share whatever their kind."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from stages.params.adaptation import AdaptationParams, FullParams
+from stages.params.backbone import DROP_PATH_FAMILIES, BackboneParams, has_batch_norm, has_drop_path, image_px_min_of
 from stages.params.section import Fraction, Name, Section
 from stages.params.training import TrainingParams
 
@@ -28,3 +31,20 @@ class TaskParams(Section):
     adaptation: AdaptationParams = Field(default_factory=FullParams, description="what of the backbone trains, and how")
     training: TrainingParams
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams)
+
+    @property
+    def input_px(self) -> tuple[int, ...]:
+        """The sides of what the model gets; none where the kind does not say."""
+        return ()
+
+    def misfits(self, backbone: BackboneParams) -> Iterator[str]:
+        """What keeps the task from that backbone, with what would not; nothing if they fit."""
+        arch = backbone.arch
+        if self.drop_path and not has_drop_path(arch):
+            families = ", ".join(DROP_PATH_FAMILIES)
+            yield f"drop_path {self.drop_path}: {arch} has none; families that have it: {families}"
+        if self.adaptation.mode == "bn_frozen" and not has_batch_norm(arch):
+            yield f"adaptation bn_frozen: {arch} has no batch norms, nothing would be frozen; write full"
+        side, least = min(self.input_px, default=None), image_px_min_of(arch)
+        if side is not None and side < least:
+            yield f"images of {side} px: {arch} needs at least {least} px a side"

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-COMMANDS = ("init", "generate", "ingest", "export", "run", "status", "accept", "predict", "serve", "ui")
+COMMANDS = ("init", "generate", "ingest", "export", "run", "tune", "status", "accept", "predict", "serve", "ui")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

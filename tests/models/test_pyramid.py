@@ -8,6 +8,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from stages.models import backbones, pyramid
+from stages.params.detectors import FCOSParams, YOLOParams
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +19,14 @@ def resnet():
 @pytest.mark.parametrize(
     ("finest", "num_levels", "channels", "strides"),
     [
-        (4, None, (64, 128, 256, 512), (4, 8, 16, 32)),
-        (8, None, (128, 256, 512), (8, 16, 32)),
+        (4, 4, (64, 128, 256, 512), (4, 8, 16, 32)),
+        (8, 3, (128, 256, 512), (8, 16, 32)),
         (8, 5, (128, 256, 512), (8, 16, 32, 64, 128)),
         (16, 3, (256, 512), (16, 32, 64)),
     ],
 )
 def test_levels_are_the_maps_and_what_is_added(resnet, finest, num_levels, channels, strides):
-    levels = pyramid.choose(resnet, finest, num_levels, 2, "num_levels")
+    levels = pyramid.choose(resnet, FCOSParams(finest_stride_px=finest, num_levels=num_levels))
     assert (levels.channels, levels.strides) == (channels, strides)
     assert levels.num_added == len(strides) - len(channels)
     assert levels.first == 4 - len(channels)
@@ -33,20 +34,22 @@ def test_levels_are_the_maps_and_what_is_added(resnet, finest, num_levels, chann
 
 @pytest.mark.parametrize("num_levels", [2, 6])
 def test_too_few_and_too_many_levels_are_refused(resnet, num_levels):
-    message = f"anchors: {num_levels} levels, but resnet18 has 3 feature maps of stride 8 and more; give 3 to 5 levels"
+    message = (
+        f"num_levels: {num_levels} levels, but resnet18 has 3 feature maps of stride 8 and more; give 3 to 5 levels"
+    )
     with pytest.raises(ValueError, match=message):
-        pyramid.choose(resnet, 8, num_levels, 2, "anchors")
+        pyramid.choose(resnet, FCOSParams(num_levels=num_levels))
 
 
 def test_a_small_stem_has_no_map_of_stride_sixteen():
-    with pytest.raises(ValueError, match="has 0 feature maps of stride 16 and more"):
-        pyramid.choose(backbones.build("resnet18", stem="small"), 16, None, 0, "finest_stride_px")
+    with pytest.raises(ValueError, match="has 0 feature maps of stride 16 and more; give 8 or less"):
+        pyramid.choose(backbones.build("resnet18", stem="small"), YOLOParams(finest_stride_px=16))
 
 
 def test_strides_that_do_not_double_are_refused(resnet, monkeypatch):
     monkeypatch.setattr(type(resnet), "strides", (4, 8, 16, 64))
     with pytest.raises(ValueError, match=r"strides that double, resnet18 has \(4, 8, 16, 64\)"):
-        pyramid.choose(resnet, 4, None, 0, "finest_stride_px")
+        pyramid.choose(resnet, YOLOParams(finest_stride_px=4))
 
 
 def test_pyramid_equals_torchvisions_with_two_levels_added():

@@ -29,6 +29,7 @@ tasks:
     training:
       steps: 10                    # optimizer steps
       batch_size: 4
+    faster_rcnn: {anchor_sizes_px: [32, 64]}
   breeds:
     kind: classification
     dataset: pets

@@ -131,7 +131,7 @@ def test_a_key_that_comes_twice_is_refused(params_file):
     with pytest.raises(ValueError, match='duplicate key "seed"') as caught:
         params_file.write_text(params_file.read_text() + "seed: 8\n")
         document.load()
-    assert "line 32" in str(caught.value) and "\n" not in str(caught.value)
+    assert "line 33" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_syntax_error_has_its_line(params_file):

@@ -113,3 +113,9 @@ def test_a_difference_can_be_applied_with_git_and_the_file_stays(params_file):
 def test_a_difference_that_the_schema_refuses_is_none(params_file):
     with pytest.raises(ValueError, match=r"tasks\.cells\.training\.steps"):
         difference({"tasks.cells.training.steps": "0"})
+
+
+def test_a_line_that_grows_stays_one(params_file):
+    name = "a" * 70
+    set_values({"models.cells": f"{{promote: auto, purpose: {name}, limits: {name}}}"})
+    assert f"  cells: {{promote: auto, purpose: {name}, limits: {name}}}\n" in params_file.read_text()
