@@ -16,6 +16,7 @@ class Objective(Protocol):
     """One way to pretrain; the module stages/objectives/NAME.py has one such class, called Objective."""
 
     main_metric: str
+    curve_metrics: tuple[str, ...]
     columns: tuple[str, ...]
 
     def __init__(self, params: BackboneParams, classes: Sequence[str]) -> None: ...

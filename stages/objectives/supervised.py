@@ -20,6 +20,7 @@ class Objective:
     """The published classifier of the architecture, its auxiliary heads included."""
 
     main_metric = "top1"
+    curve_metrics = ("top1", "top5", "nll")
     columns = ("labels",)
 
     def __init__(self, params: BackboneParams, classes: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -15,8 +16,9 @@ LINE_EVERY_S = 10.0
 class Progress:
     """The monitor of a stage's training."""
 
-    def __init__(self, run: StageRun) -> None:
-        self.run = run
+    def __init__(self, run: StageRun, shown: Sequence[str]) -> None:
+        """shown: keys of the validation's metrics that are told on the way."""
+        self.run, self.shown = run, shown
         self.bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             disable=not sys.stdout.isatty(),
@@ -47,7 +49,7 @@ class Progress:
     def metrics(self, step: int, steps: int, values: dict[str, float]) -> None:
         """Metrics of the validation split."""
         self.run.log_metrics(values, step)
-        shown = "  ".join(f"{n.removeprefix('val_')} {v:.3f}" for n, v in values.items() if n in SHOWN)
+        shown = "  ".join(f"{n} {values[f'val_{n}']:.3f}" for n in self.shown if f"val_{n}" in values)
         self.bar.console.print(f"step {step}/{steps}  validation: {shown}", highlight=False)
         sys.stdout.flush()
 
@@ -58,6 +60,3 @@ class Progress:
             return ""
         left_s = (time.monotonic() - self.began_s) / (done + 1) * (steps - step)
         return f"  {left_s / 60:.0f} min left" if left_s > 90 else f"  {left_s:.0f} s left"
-
-
-SHOWN = ("val_top1", "val_top5", "val_ap", "val_ap50", "val_nll", "val_mean_iou")

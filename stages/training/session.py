@@ -30,6 +30,7 @@ class Trainable(loop.Objective, Protocol):
     """An objective that also says how images become samples."""
 
     columns: tuple[str, ...]
+    curve_metrics: tuple[str, ...]  # keys of the metrics that are told on the way
 
     def samples(self, images: Images, augment_seed: int | None = None) -> Samples: ...
 
@@ -59,7 +60,7 @@ def train(
     """
     began_s = time.monotonic()
     checkpoint = Checkpoint(CHECKPOINTS / _identity(run, params, seed))
-    progress = progress or Progress(run)
+    progress = progress or Progress(run, trainable.curve_metrics)
     with progress:
         result = loop.fit(
             trainable,

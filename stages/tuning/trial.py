@@ -27,9 +27,9 @@ MODELS, DATA = Path("models"), Path("data")
 class Judged(Progress):
     """The monitor of a trial: each validation is also told to a judge, who may end the training."""
 
-    def __init__(self, run: StageRun, main_metric: str, judge: Callable[[float, float], None]) -> None:
-        super().__init__(run)
-        self.main_metric, self.judge = main_metric, judge
+    def __init__(self, run: StageRun, task: tasks.Task, judge: Callable[[float, float], None]) -> None:
+        super().__init__(run, task.curve_metrics)
+        self.main_metric, self.judge = task.main_metric, judge
 
     def metrics(self, step: int, steps: int, values: dict[str, float]) -> None:
         """Metrics of the validation split."""
@@ -76,7 +76,7 @@ class Attempt:
         backbone.set_drop_path(params.drop_path)
         model = task.model(backbone)
         adapted = adapt(model, params.adaptation)
-        progress = Judged(self.run, task.main_metric, lambda share, value: self.study.judge(self.trial, share, value))
+        progress = Judged(self.run, task, lambda share, value: self.study.judge(self.trial, share, value))
         result = session.train(task, model, dataset, params.training, self.plan.seed, self.run, adapted, progress)
         self.run.log_metrics({f"best_{task.main_metric}": result.best_metric}, result.best_step)
         return result.best_metric
