@@ -89,12 +89,23 @@ def _add_entries(name: str, task_kind: str | None) -> list[str]:
     params = document.load()
     entries: dict[str, Mapping[str, Any]] = {"datasets": {name: {"validation": {"min_samples": 10}}}}
     if task_kind is not None and not any(t.dataset == name and t.kind == task_kind for t in params.tasks.values()):
-        if not params.backbones:
-            raise UsageError("--task needs a backbone in params.yaml to train on: visionline init laptop shows one")
         taken = {*params.backbones, *params.tasks}
         task = name if name not in taken else f"{name}-{task_kind.replace('_', '-')}"  # a name has no underscore
-        entries["tasks"] = {task: _task_entry(name, task_kind, next(iter(params.backbones)))}
+        entries["tasks"] = {task: _task_entry(name, task_kind, _backbone_for(task_kind, params))}
     return edit.add_entries(entries)
+
+
+def _backbone_for(kind: str, params: document.Params) -> str:
+    """The first backbone that can carry the kind's defaults; UsageError when there is none."""
+    section, unfit = document.task_section(_task_entry("any", kind, "any")), []
+    for name, backbone in params.backbones.items():
+        problem = next(section.misfits(backbone), None)
+        if problem is None:
+            return name
+        unfit.append(f"{name}: {problem}")
+    if unfit:
+        raise UsageError(f"--task {kind}: no backbone of params.yaml can carry its defaults ({'; '.join(unfit)})")
+    raise UsageError("--task needs a backbone in params.yaml to train on: visionline init laptop shows one")
 
 
 def _task_entry(dataset: str, kind: str, backbone: str) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_yolo_holds_one_kind_of_object(here: Path, only: str) -> None:
 
 def test_yolo_alone_writes_the_most_that_there_is(here: Path) -> None:
     add("pets", detection(here / "source"))
-    assert again("pets", "yolo")[1].skeleton == JOINTS
+    assert again("pets", "yolo")[1].skeleton.joints == JOINTS
     add("flat", detection(here / "source", lambda box: replace(box, keypoints=())))
     assert any(t["polygons"] for row in said(again("flat", "yolo")[1]).values() for t in row["objects"])
     add("bare", detection(here / "source", lambda box: Box(box.label, box.xyxy)))

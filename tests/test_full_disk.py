@@ -39,7 +39,7 @@ class Drawn:
 
 def coco(folder: Path, size: int) -> None:
     box = {"box_xyxy": [0, 0, 1, 1], "label": "cat", "score": 0.5}
-    with _opened_coco(str(folder / "found.json"), ["cat"]) as file:
+    with _opened_coco(str(folder / "found.json"), ["cat"], None) as file:
         for number in range(size // 32):
             file.add(str(number), 8, 8, {"boxes": [box]})
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.ingest import _add_entries, _task_entry
+from flows.project import UsageError
 from stages.params import document
 
 CLASSES = ("a", "b")
@@ -127,7 +128,7 @@ def test_branches_that_both_add_data_merge(clone: Any, drawn: Path, tmp_path: Pa
 def test_mistakes_of_ingest_are_wrong_use(clone: Any, drawn: Path, tmp_path: Path) -> None:
     cases = {
         ("things", str(tmp_path / "nowhere"), "--format", "voc"): "nowhere",
-        ("things", str(drawn), "--format", "yolo"): "imagefolder",
+        ("things", str(drawn), "--format", "csv"): "imagefolder",
         ("Bad_Name", str(drawn), "--format", "voc"): "lower-case",
         ("things", str(drawn / "coco"), "--format", "coco", "--task", "poetry"): "detection",
         ("things", str(drawn / "coco"), "--format", "coco", "--split", "half"): "train",
@@ -149,7 +150,7 @@ def test_generate_draws_nothing_twice(with_data: Any) -> None:
 def test_every_kind_gets_an_entry_that_is_valid_beside_another_of_its_dataset(kind: str, tmp_path: Path) -> None:
     section = document.task_section(_task_entry("cells", kind, "net"))
     assert section.kind == kind
-    backbone = {"dataset": "cells", "arch": "resnet18", "stem": "small", "objective": "supervised", "image_px": 64}
+    backbone = {"dataset": "cells", "arch": "resnet18", "stem": "imagenet", "objective": "supervised", "image_px": 64}
     backbone["training"] = {"steps": 1}
     taken = {**_task_entry("other", kind, "net")}
     content = {"datasets": {"cells": {}, "other": {}}, "backbones": {"net": backbone}, "tasks": {"cells": taken}}
@@ -157,3 +158,17 @@ def test_every_kind_gets_an_entry_that_is_valid_beside_another_of_its_dataset(ki
     with contextlib.chdir(tmp_path):
         _add_entries("cells", kind)
         assert document.load().tasks[f"cells-{kind.replace('_', '-')}"].dataset == "cells"
+
+
+def test_a_new_task_gets_the_first_backbone_that_can_carry_it(tmp_path: Path) -> None:
+    made = {"dataset": "cells", "arch": "resnet18", "objective": "supervised", "training": {"steps": 1}}
+    backbones = {"tiny": {**made, "stem": "small"}, "usual": {**made, "stem": "imagenet"}}
+    content: dict[str, Any] = {"datasets": {"cells": {}}, "backbones": backbones, "tasks": {}}
+    with contextlib.chdir(tmp_path):
+        Path("params.yaml").write_text(json.dumps(content))
+        _add_entries("cells", "detection")
+        assert document.load().tasks["cells"].backbone == "usual"
+        del backbones["usual"]
+        Path("params.yaml").write_text(json.dumps(content))
+        with pytest.raises(UsageError, match=r"no backbone .* \(tiny: faster_rcnn.anchor_sizes_px: 5 levels"):
+            _add_entries("cells", "detection")
