@@ -72,7 +72,10 @@ def started(clone: Any, process: Any, word: str) -> list[str]:
 
 
 def end(clone: Any, process: Any, *victim: str) -> None:
-    """SIGKILL a process of the search, and wait until none of them is left."""
+    """SIGKILL a process of the search while a trial trains, and wait until none of them is left."""
+    deadline = time.monotonic() + 60
+    while not any(status == "RUNNING" for _, _, status in children(clone)) and time.monotonic() < deadline:
+        time.sleep(0.02)
     for found in clone.processes(*victim):
         found.kill()
     process.wait(60)
