@@ -99,6 +99,7 @@ def test_a_drift_of_a_classifier_asks_for_labels_and_any_of_them_trains(clone: A
     assert f"patterns: {len(files)} new samples" in said and "trained: patterns" in said
 
 
+@pytest.mark.long
 def test_a_drift_of_a_detector_asks_for_boxes(clone: Any, tmp_path: Path) -> None:
     script = (
         "from stages.params import edit; edit.set_values({'retraining': '{drift: {min_inputs: 20, num_asked: 5}}'})"

@@ -74,13 +74,18 @@ def smallest(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each variant for a test of tasks; where it asks for a `mode`, too, all of them for a kind's first variant."""
+    """Each variant for a test of tasks; where it asks for a `mode`, too, all of them for a kind's first variant.
+
+    Of a slow test only the first variants run in `make test`.
+    """
+    first = {entry["kind"]: name for name, entry in reversed(SMALLEST.items())}.values()
     if "mode" in metafunc.fixturenames:
-        first = {entry["kind"]: name for name, entry in reversed(SMALLEST.items())}
-        cases = [(name, mode) for name in SMALLEST for mode in (MODES if name in first.values() else ("last_k",))]
+        cases = [(name, mode) for name in SMALLEST for mode in (MODES if name in first else ("last_k",))]
         metafunc.parametrize(("smallest", "mode"), cases, indirect=["smallest"])
     elif "smallest" in metafunc.fixturenames:
-        metafunc.parametrize("smallest", SMALLEST, indirect=True)
+        is_slow = metafunc.definition.get_closest_marker("slow") is not None
+        marks = {name: [pytest.mark.long] if is_slow and name not in first else [] for name in SMALLEST}
+        metafunc.parametrize("smallest", [pytest.param(name, marks=marks[name]) for name in SMALLEST], indirect=True)
 
 
 @pytest.fixture
