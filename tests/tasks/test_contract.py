@@ -36,6 +36,18 @@ def test_every_kind_has_a_section_and_a_task() -> None:
         assert importlib.import_module(f"stages.tasks.{kind}").Task.columns
 
 
+def test_every_kind_erases_if_it_is_asked_to(task: Any, drawn: Any) -> None:
+    """A key of the augmentation that did nothing would mislead."""
+    images = []
+    for share in (0.0, 1.0):
+        augmentation = task.params.augmentation.model_copy(update={"random_erasing": share})
+        task.params = task.params.model_copy(update={"augmentation": augmentation})
+        samples = task.samples(drawn, augment_seed=0)
+        images.append(torch.empty(samples.image_shape, dtype=torch.uint8))
+        samples.load(0, 0, images[-1])
+    assert not torch.equal(*images)
+
+
 def test_the_main_metric_is_among_the_curves(task: Any) -> None:
     assert task.main_metric in task.curve_metrics
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stages.data import run_lengths, transforms
 from stages.data.samples import Encoded, Images
+from stages.data.targets.canvas import CanvasSamples
 from stages.data.targets.crops import Box, Crop, fitted, varied
 from stages.metrics.keypoints import BOX_AREA_SHARE, Target
 from stages.params.augmentation import KeypointAugmentation
@@ -21,7 +22,7 @@ from stages.params.keypoints import HeatmapParams
 from stages.params.skeleton import Skeleton
 
 
-class KeypointSamples:
+class KeypointSamples(CanvasSamples):
     """Items: key str, target Target, placement Placement; on the canvas boxes_xyxy float [M, 4], labels int64 [M],
     keypoints float [M, K, 3] (x, y, visibility).
 
@@ -40,25 +41,12 @@ class KeypointSamples:
         augmentation: KeypointAugmentation,
         augment_seed: int | None = None,
     ) -> None:
-        self.images, self.augmentation, self.augment_seed = images, augmentation, augment_seed
+        super().__init__(images, canvas_px, augmentation, augment_seed)
         self.number, self.skeleton = {name: i for i, name in enumerate(classes)}, skeleton
-        self.image_shape = (3, *canvas_px)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def load(self, index: int, epoch: int, image: Tensor) -> dict[str, Any]:
         """Fill `image`, randomly varied if an augment_seed was given."""
-        encoded = self.images.image(index)
-        pixels = encoded.decode()
-        size, canvas = (encoded.height, encoded.width), (self.image_shape[1], self.image_shape[2])
-        if self.augment_seed is None:
-            placement = transforms.fit(size, canvas)
-        else:
-            random = transforms.generator(self.augment_seed, epoch, encoded.key)
-            placement = transforms.augmented_fit(size, canvas, self.augmentation, random)
-            pixels = transforms.recolour(pixels, self.augmentation, random)
-        transforms.place(pixels, placement, image)
+        encoded, placement = self.placed(index, epoch, image)
         target = target_of(encoded, self.images.value("objects", index) or [], self.number, self.skeleton)
         boxes = placement.to_canvas(target.boxes_xyxy)
         is_kept = ((boxes[:, 2:] - boxes[:, :2]) >= self.MIN_SIDE_PX).all(1) & ~target.is_crowd
@@ -111,6 +99,7 @@ class PersonSamples:
             target = _part(target, _any(target, random))
             crop = varied(self._frame(target), canvas, self._margin(target), self.augmentation, random)
             pixels = transforms.recolour(pixels, self.augmentation, random)
+            pixels = transforms.erased(pixels, self.augmentation.random_erasing, random)
         crop.draw(pixels, image)
         return {"key": encoded.key, "target": target, "crop": crop, "keypoints": self._joints(target, crop)}
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from stages.data import transforms
 from stages.data.records import VOID
 from stages.data.samples import Images
+from stages.data.targets.canvas import CanvasSamples
 from stages.metrics.segmentation import Target
 from stages.params.augmentation import SegmentationAugmentation
 
 MAX_CLASSES = VOID
 
 
-class SegmentationSamples:
+class SegmentationSamples(CanvasSamples):
     """Items: key str, target Target, placement Placement, mask uint8 [Hc, Wc] class numbers on the canvas.
 
     Pixels without a label, outside of the image, or of an image without a mask are VOID.
@@ -34,29 +35,16 @@ class SegmentationSamples:
     ) -> None:
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"segmentation of {len(classes)} classes: at most {MAX_CLASSES} have a number in a mask")
-        self.images, self.classes = images, tuple(classes)
-        self.augmentation, self.augment_seed = augmentation, augment_seed
-        self.image_shape = (3, *canvas_px)
+        super().__init__(images, canvas_px, augmentation, augment_seed)
+        self.classes = tuple(classes)
         self.class_weights: Tensor | None = None  # float [C], which the loss is to use
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def load(self, index: int, epoch: int, image: Tensor) -> dict[str, Any]:
         """Fill `image`, randomly varied if an augment_seed was given."""
-        encoded = self.images.image(index)
-        pixels = encoded.decode()
-        size, canvas = (encoded.height, encoded.width), (self.image_shape[1], self.image_shape[2])
-        if self.augment_seed is None:
-            placement = transforms.fit(size, canvas)
-        else:
-            random = transforms.generator(self.augment_seed, epoch, encoded.key)
-            placement = transforms.augmented_fit(size, canvas, self.augmentation, random)
-            pixels = transforms.recolour(pixels, self.augmentation, random)
-        transforms.place(pixels, placement, image)
+        encoded, placement = self.placed(index, epoch, image)
         found = self.images.mask(index, self.classes)
-        numbers = found if found is not None else np.full(size, VOID, np.uint8)
-        mask = torch.empty(canvas, dtype=torch.uint8)
+        numbers = found if found is not None else np.full((encoded.height, encoded.width), VOID, np.uint8)
+        mask = torch.empty(self.image_shape[1:], dtype=torch.uint8)
         transforms.place_mask(torch.from_numpy(numbers), placement, mask)
         return {
             "key": encoded.key,
