@@ -38,7 +38,6 @@ def control(key: str) -> None:
 def _train(stage: str, key: str, params: TaskParams, output: Path, make_backbone: "Callable[[str], Backbone]") -> None:
     # torch comes after the thread limits, which OpenMP reads when it is loaded.
     from stages.data.dataset import Dataset
-    from stages.models.adaptation.adapt import adapt
     from stages.tasks import task as tasks
     from stages.tracking.runs import stage_run
     from stages.training import session
@@ -49,11 +48,8 @@ def _train(stage: str, key: str, params: TaskParams, output: Path, make_backbone
         run.log_params({"seed": seed, "cpu_threads": document.cpu_threads(), **params.model_dump(mode="json")})
         run.log_dataset(params.dataset, "training")
         session.prepare_torch(seed, document.cpu_threads())
-        task = tasks.build(params, dataset.classes, dataset.skeleton)
         backbone = make_backbone(params.backbone)
-        backbone.set_drop_path(params.drop_path)
-        model = task.model(backbone)
-        plan = adapt(model, params.adaptation)
+        task, model, plan = tasks.prepare(params, dataset, backbone)
         result = session.train(task, model, dataset, params.training, seed, run, plan)
         facts = {
             "arch": backbone.arch,

@@ -70,6 +70,8 @@ class Params(TaskParams):
     def _fits_the_architecture(self) -> "Params":
         if self.arch == "keypoint_rcnn" and self.augmentation.rotation_deg:
             raise ValueError("augmentation.rotation_deg turns single persons: use it with arch heatmaps, or drop it")
+        if self.arch == "heatmaps" and self.label_smoothing:
+            raise ValueError(f"label_smoothing: heatmaps tell no classes apart, is {self.label_smoothing}; drop it")
         if any(side % 32 or side < 32 for side in self.image_size_px):
             raise ValueError(f"image_size_px {list(self.image_size_px)}: both sides must be multiples of 32")
         return self

@@ -59,6 +59,12 @@ class Params(TaskParams):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_arch(self) -> "Params":
+        if self.arch == "lraspp" and self.dropout:
+            raise ValueError(f"dropout: arch lraspp has none, is {self.dropout}; for fcn and deeplabv3 only")
+        return self
+
     @property
     def input_px(self) -> tuple[int, ...]:
         """Of the canvas."""

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
+from stages.data.dataset import Dataset
 from stages.data.loader import Batch, Samples
 from stages.data.samples import Images
+from stages.models.adaptation.adapt import adapt
+from stages.models.adaptation.plan import Plan
 from stages.models.backbones import Backbone
 from stages.params.skeleton import Skeleton
 from stages.params.task import TaskParams
@@ -96,3 +99,11 @@ class Task(Protocol):
 def build(params: TaskParams, classes: Sequence[str], skeleton: Skeleton = Skeleton()) -> Task:
     """The task of a section of params.yaml, by its kind, for a dataset's classes and joints."""
     return importlib.import_module(f"stages.tasks.{params.kind}").Task(params, classes, skeleton)
+
+
+def prepare(params: TaskParams, dataset: Dataset, backbone: Backbone) -> tuple[Task, nn.Module, Plan]:
+    """A task with its model as training starts from a backbone, and the plan of what of it trains."""
+    task = build(params, dataset.classes, dataset.skeleton)
+    backbone.set_drop_path(params.drop_path)
+    model = task.model(backbone)
+    return task, model, adapt(model, params.adaptation)

@@ -11,7 +11,6 @@ import torch
 
 from stages.data.dataset import Dataset
 from stages.models import folder
-from stages.models.adaptation.adapt import adapt
 from stages.params.task import TaskParams
 from stages.tasks import task as tasks
 from stages.tracking.runs import StageRun
@@ -70,12 +69,8 @@ class Attempt:
     def _trained(self, params: TaskParams) -> float:
         session.prepare_torch(self.plan.seed, self.plan.cpu_threads)
         dataset = Dataset(DATA / params.dataset)
-        task = tasks.build(params, dataset.classes, dataset.skeleton)
+        task, model, adapted = tasks.prepare(params, dataset, folder.read_backbone(MODELS / params.backbone))
         self.study.note_metric(task.main_metric)
-        backbone = folder.read_backbone(MODELS / params.backbone)
-        backbone.set_drop_path(params.drop_path)
-        model = task.model(backbone)
-        adapted = adapt(model, params.adaptation)
         progress = Judged(self.run, task, lambda share, value: self.study.judge(self.trial, share, value))
         result = session.train(task, model, dataset, params.training, self.plan.seed, self.run, adapted, progress)
         self.run.log_metrics({f"best_{task.main_metric}": result.best_metric}, result.best_step)

@@ -99,6 +99,16 @@ def document_with(backbone: dict[str, Any], task: dict[str, Any]) -> dict[str, A
             {"kind": "keypoints", "arch": "heatmaps", "heatmaps": {"stride_px": 16}},
             "tasks.t.heatmaps.stride_px 16: the last map of resnet18 has stride 8; give 8 or less",
         ),
+        (
+            {"arch": "resnet18"},
+            {"kind": "segmentation", "arch": "lraspp", "dropout": 0.1},
+            "tasks.t: dropout: arch lraspp has none, is 0.1; for fcn and deeplabv3 only",
+        ),
+        (
+            {"arch": "resnet18"},
+            {"kind": "keypoints", "arch": "heatmaps", "label_smoothing": 0.1},
+            "tasks.t: label_smoothing: heatmaps tell no classes apart, is 0.1; drop it",
+        ),
         ({"arch": "vgg11", "stem": "small"}, {"kind": "classification"}, "stem 'small' is for resnets; vgg11 has"),
     ],
 )
