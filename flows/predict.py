@@ -15,9 +15,9 @@ from typing import Any
 from flows.project import UsageError, WorkError
 from flows.told import progress
 from stages.params import document
+from stages.tracking import findings
 from stages.tracking.process import child_of_this_process
 
-SHOWN_SHARE = 0.01  # of an image: smaller segments are not told in words
 SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -27,7 +27,7 @@ class Written:
 
     pictures: Path | None = None
     coco: Path | None = None
-    min_score: float = 0.5
+    min_score: float = findings.SHOWN_SCORE
     masks: Path | None = None
 
     def __bool__(self) -> bool:
@@ -45,9 +45,10 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
     version = model_at(address)
     files = _files(inputs, written)
     facts = registry.facts(version) if written else {}
-    if written.coco and facts["params"]["kind"] == "classification":
+    form = findings.form_of(facts["params"]["kind"]) if written else None
+    if written.coco and form == "labels":
         raise UsageError(f"--coco: {version.name} answers with labels, and COCO results hold boxes: use --json")
-    if written.masks and facts["params"]["kind"] != "segmentation":
+    if written.masks and form != "segments":
         raise UsageError(f"--masks: {version.name} gives no class to every pixel: use --json")
     with exported(files, written, facts) as export, progress(len(files)) as tell:
         places = [(file, 0, None) for file in files]
@@ -178,7 +179,7 @@ def show(answers: Iterator[tuple[Path, dict[str, Any]]], as_json: bool, here: Pa
             opening = ","
         elif "error" not in answer:
             name = file.relative_to(here) if file.is_relative_to(here) else file
-            print(f"{_printable(name)}: {words(answer, min_score)}")
+            print(f"{_printable(name)}: {findings.read(answer).words(min_score)}")
     if as_json:
         print("\n}")
     if num_failed:
@@ -187,16 +188,3 @@ def show(answers: Iterator[tuple[Path, dict[str, Any]]], as_json: bool, here: Pa
 
 def _printable(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
-
-
-def words(answer: Mapping[str, Any], min_score: float = 0.5) -> str:
-    """An answer in one line."""
-    if "label" in answer:
-        return f"{answer['label']} {answer['score']:.2f}"
-    if "segments" in answer:
-        shown = [f"{s['label']} {s['share']:.0%}" for s in answer["segments"] if s["share"] >= SHOWN_SHARE]
-        return ", ".join(shown) or "nothing found"
-    if "labels" in answer:
-        return ", ".join(f"{found['label']} {found['score']:.2f}" for found in answer["labels"]) or "no label"
-    counts = Counter(box["label"] for box in answer.get("boxes", []) if box["score"] >= min_score)
-    return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "nothing found"

@@ -96,7 +96,7 @@ class Router:
     ) -> Logged:  # fmt: skip
         """Log and count an answer."""
         seconds = time.perf_counter() - began
-        labels, scores = said(_answers(answer, path)) if answer.status_code == 200 else ((), ())
+        labels, scores = _said(answer, path)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         agrees = None if answered is None else sorted(labels) == sorted(answered)
         note = Logged(now, sha256, version, role, answer.status_code, round(seconds * 1000, 2), labels, scores, agrees)
@@ -121,6 +121,16 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     headers = {"Connection": "close"} if error.status_code == 413 else None  # the rest of it is not read
     return JSONResponse({"error": error.detail}, error.status_code, headers)
+
+
+def _said(answer: httpx.Response, path: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Labels and scores to log; none of an answer in a form that only a newer visionline knows."""
+    if answer.status_code != 200:
+        return (), ()
+    try:
+        return said(_answers(answer, path))
+    except RuntimeError:
+        return (), ()
 
 
 def _answers(answer: httpx.Response, path: str) -> list[Mapping[str, Any]]:

@@ -30,7 +30,7 @@ def drift(name: str, inputs: Path | None, params: DriftParams) -> dict[str, Any]
     from stages.data.dataset import Dataset
     from stages.data.drift import holm
     from stages.tasks import shift
-    from stages.tracking import registry
+    from stages.tracking import findings, registry
 
     version = registry.version(name)
     dataset = Dataset(Path("data") / document.task_params(name).dataset)
@@ -43,9 +43,8 @@ def drift(name: str, inputs: Path | None, params: DriftParams) -> dict[str, Any]
     rows = _rows(dataset, "test", params.max_inputs)
     test = [(tars / f"{shard}.tar", offset, size) for shard, offset, size in rows]
     reference = _answers(version.uri, test)
-    kind = document.task_params(name).kind
-    counted = "segments" if kind == "segmentation" else "boxes"
-    shifts = shift.answer_shifts(reference, recent, kind != "classification", counted)
+    form = findings.form_of(document.task_params(name).kind)
+    shifts = shift.answer_shifts(reference, recent, form if form != "labels" else None)
     if inputs:
         shifts["features"] = _feature_shift(name, files, dataset, params.max_inputs)
     adjusted = holm([found.p_value for found in shifts.values()])

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from stages.data import run_lengths
 from stages.data.images import decode_rgb
 from stages.params.files import replacing, write_atomically
+from stages.tracking import findings
+from stages.tracking.findings import Finding
 from stages.tracking.full_disk import advised
 from stages.tracking.process import EXPECTED_ERRORS
 
@@ -53,12 +55,13 @@ def draw(
     from stages.pictures import predictions, segments
 
     side_px = min(max(*image.shape[:2], SIDES_PX[0]), SIDES_PX[1])
-    if "segments" in answer:
+    found = findings.read(answer)
+    if found.form == "segments":
         classes_map = run_lengths.class_map(answer, classes)
         return predictions.png(segments.draw_classes(image, classes_map, classes, side_px))
-    if "boxes" not in answer:
+    if found.form == "labels":
         return predictions.png(predictions.draw_scores(image, answer["scores"], side_px))
-    boxes = [box for box in answer["boxes"] if box["score"] >= min_score]
+    boxes = found.sure(min_score)
     if skeleton and any("joints" in box for box in boxes):
         from stages.pictures.skeletons import draw_persons
 
@@ -99,7 +102,7 @@ class CocoFile:
         image_id = len(self.images) + 1
         unsure = {"uncertainty": answer["uncertainty"]} if "uncertainty" in answer else {}
         self.images.append({"id": image_id, "file_name": name, "width": width, "height": height, **unsure})
-        for found in _found(answer):
+        for found in findings.read(answer).findings:
             ids = {"id": self.num_annotations + 1, "image_id": image_id, "category_id": self.ids[found["label"]]}
             joints = _keypoints(found["joints"], self.joints) if "joints" in found else {}
             self.has_joints |= bool(joints)
@@ -115,23 +118,14 @@ class CocoFile:
         self.file.write(f'{rest}"info": {{"labelled": false}}}}\n'.encode())
 
 
-def _found(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """What an answer of any form found: boxes, segments, or labels of the whole image."""
-    for form in ("boxes", "segments", "labels"):
-        if form in answer:
-            found: Sequence[Mapping[str, Any]] = answer[form]
-            return found
-    return [answer]
-
-
-def _shape(found: Mapping[str, Any]) -> dict[str, Any]:
+def _shape(found: Finding) -> dict[str, Any]:
     """COCO's keys of where it is; none for a label of the whole image."""
     if "box_xyxy" in found:
         return _object(found)
     return _segment(found) if "segmentation" in found else {}
 
 
-def _object(found: Mapping[str, Any]) -> dict[str, Any]:
+def _object(found: Finding) -> dict[str, Any]:
     """COCO's keys of a box, in float32, as evaluate writes them: the same numbers to the last bit; and of its mask."""
     x1, y1, x2, y2 = np.asarray(found["box_xyxy"], np.float32)
     bbox = [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]
@@ -140,7 +134,7 @@ def _object(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"bbox": bbox, "area": run_lengths.area(found["mask"]), "iscrowd": 0, "segmentation": found["mask"]}
 
 
-def _segment(found: Mapping[str, Any]) -> dict[str, Any]:
+def _segment(found: Finding) -> dict[str, Any]:
     """COCO's keys of a segment in run lengths."""
     rle = found["segmentation"]
     x1, y1, x2, y2 = map(float, run_lengths.box_xyxy(rle))

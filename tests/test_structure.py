@@ -181,7 +181,7 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import stages.params.document, stages.params.detection, stages.params.classification, stages.params.edit",
-        "import stages.tracking.registry, stages.tracking.runs",
+        "import stages.tracking.registry, stages.tracking.runs, stages.tracking.findings",
         "import flows.__main__, flows.run, flows.graph, flows.history, flows.status, flows.ingest, flows.tune",
         "import stages.data.dataset, stages.data.formats, stages.data.images, stages.ingest",
         "import stages.pretrain, stages.finetune, stages.evaluate, stages.register, stages.tune",

@@ -8,6 +8,7 @@ import typer
 from flows import project
 from flows.commands import AsJson, app, console, print_json, talk_to_stderr, tell
 from flows.project import WorkError
+from stages.tracking.findings import SHOWN_SCORE
 
 
 @app.command(epilog="Example: `visionline predict cells@champion slides 'more/*.jpg' --out drawn --coco found.json`")
@@ -21,7 +22,7 @@ def predict(
     ] = None,
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Boxes below it are neither drawn nor counted in words.")
-    ] = 0.5,
+    ] = SHOWN_SCORE,
     as_json: AsJson = False,
 ) -> None:
     """Ask a registered model; it answers with the code that it was registered with."""

@@ -10,6 +10,7 @@ from stages.params.task import TaskParams
 
 # What `ingest --task classification` writes, beside what all kinds share.
 STARTER: dict[str, Any] = {"image_px": 128, "training": {"batch_size": 32}}
+ANSWERS = "labels"  # what an answer holds, for stages/tracking/findings.py
 
 
 class ProbeParams(Section):

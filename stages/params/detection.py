@@ -15,6 +15,7 @@ STARTER: dict[str, Any] = {
     "image_size_px": [256, 320],
     "faster_rcnn": {"fpn_channels": 128, "rpn_proposals_train": 300},
 }
+ANSWERS = "boxes"  # what an answer holds, for stages/tracking/findings.py
 
 Arch = Literal["faster_rcnn", "retinanet", "fcos", "ssd", "yolo"]
 # Who has a layer or a loss for them; elsewhere a value that did nothing would mislead.

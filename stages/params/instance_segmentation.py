@@ -17,6 +17,7 @@ STARTER: dict[str, Any] = {
     "faster_rcnn": {"fpn_channels": 128, "rpn_proposals_train": 300},
     "mask_head": {"channels": 64, "layers": 2},
 }
+ANSWERS = "boxes"  # what an answer holds, for stages/tracking/findings.py
 
 
 class MaskHeadParams(Section):

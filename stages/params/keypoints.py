@@ -17,6 +17,7 @@ STARTER: dict[str, Any] = {
     "faster_rcnn": {"fpn_channels": 128, "rpn_proposals_train": 300},
     "keypoint_head": {"channels": 128, "layers": 4},
 }
+ANSWERS = "boxes"  # what an answer holds, for stages/tracking/findings.py
 
 
 class KeypointHeadParams(Section):

@@ -10,6 +10,7 @@ from stages.params.task import TaskParams
 
 # What `ingest --task segmentation` writes, beside what all kinds share.
 STARTER: dict[str, Any] = {"arch": "lraspp", "image_size_px": [256, 320]}
+ANSWERS = "segments"  # what an answer holds, for stages/tracking/findings.py
 
 Weight = Annotated[float, Field(gt=0, le=1000)]
 

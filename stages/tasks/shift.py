@@ -23,10 +23,8 @@ NUM_COMPONENTS = 8
 Said = tuple[Sequence[str], Sequence[float]]  # labels and scores of an image, the surest first
 
 
-def answer_shifts(
-    reference: Sequence[Said], recent: Sequence[Said], has_boxes: bool, counted: str = "boxes"
-) -> dict[str, Shift]:
-    """Shifts of the surest label of an image, of its score, and of the number of boxes an image (or what is counted).
+def answer_shifts(reference: Sequence[Said], recent: Sequence[Said], counted: str | None) -> dict[str, Shift]:
+    """Shifts of the surest label of an image, of its score, and of the number of what is counted, such as boxes.
 
     Of several boxes only the surest counts: objects of one image are not independent of each other.
     """
@@ -37,7 +35,7 @@ def answer_shifts(
     numbers = np.array([names.index(name) for name in firsts], np.int64)
     surest = np.array([max(scores, default=0.0) for _, scores in both], float)
     shifts = {"label": label_shift(numbers, len(names), is_recent), "score": number_shift(surest, is_recent)}
-    if has_boxes:
+    if counted:
         shifts[counted] = number_shift(np.array([len(labels) for labels, _ in both], float), is_recent)
     return shifts
 

@@ -9,13 +9,13 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from stages.tracking import findings
 from stages.tracking.process import LOCAL_STATE
 
 FOLDER = LOCAL_STATE / "requests"
 FILE = "requests.jsonl"
 MAX_BYTES, NUM_OLD = 16 << 20, 8
-MIN_SCORE, MAX_BOXES = 0.3, 100  # of the boxes that are logged
-MIN_SHARE = 0.01  # of the image that a segment has to fill to be logged
+MAX_FINDINGS = 100  # of an image that are logged
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,9 @@ def read(name: str, num_files: int = NUM_OLD + 1) -> Iterator[Request]:
 
 
 def said(answers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Labels and scores of answers: the likeliest of an image, all it was given, or sure boxes and segments."""
-    labels: list[str] = []
-    scores: list[float] = []
-    for answer in answers:
-        segments = [segment for segment in answer.get("segments", []) if segment["share"] >= MIN_SHARE]
-        found = [answer] if "label" in answer else answer.get("labels", answer.get("boxes", segments))
-        is_placed = "boxes" in answer or "segments" in answer
-        sure = [box for box in found if not is_placed or box["score"] >= MIN_SCORE][:MAX_BOXES]
-        labels += [box["label"] for box in sure]
-        scores += [round(float(box["score"]), 4) for box in sure]
-    return tuple(labels), tuple(scores)
+    """Labels and scores of what answers are sure of."""
+    sure = [found for a in answers for found in findings.read(a).sure(findings.LIKELY_SCORE)[:MAX_FINDINGS]]
+    return tuple(found["label"] for found in sure), tuple(round(float(found["score"]), 4) for found in sure)
 
 
 def compared(requests: Iterable[Request]) -> list[dict[str, Any]]:

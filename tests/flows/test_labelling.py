@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import labelling, predict
+from flows import labelling
 from stages.data import formats, run_lengths
 
 SCORES = {"a/1.png": 0.9, "b/1.png": 0.4, "b/2.png": 0.6}
@@ -60,12 +60,6 @@ def test_asked_again_the_work_of_a_person_is_kept_and_other_images_are_another_r
     assert labelling.ask("cells", inputs, 3) != batch
 
 
-def test_how_unsure_an_answer_is() -> None:
-    assert labelling.uncertainty({"label": "dust", "score": 0.75}) == 0.25
-    assert labelling.uncertainty({"boxes": [{"score": 0.5}, {"score": 1.0}, {"score": 0.05}]}) == 0.5
-    assert labelling.uncertainty({"boxes": []}) == 0.5
-
-
 def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
@@ -82,6 +76,3 @@ def test_of_segments_there_are_index_pngs_to_correct(tmp_path: Path, monkeypatch
     (record,) = source.records()
     assert list(source.classes) == ["sky", "road"] and record.path == "images/001-1.png"
     assert (np.asarray(Image.open(record.mask.image.file)) == 1).all()
-    assert predict.words(answer) == "road 100%"
-    several = {"labels": [{"label": "a", "score": 0.75}], "scores": {"a": 0.75, "b": 0.125}}
-    assert labelling.uncertainty(several) == 0.5

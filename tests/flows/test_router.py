@@ -50,6 +50,8 @@ class Fleet:
         held = self.roles[role]
         if body == b"dies":
             raise WorkError(f"version {held.version} ended while it answered, twice")
+        if body == b"deep":
+            return held.version, httpx.Response(200, json={"depth": [1.5]})
         if body == b"bad":
             return held.version, httpx.Response(400, json={"error": "not an image"})
         return held.version, httpx.Response(
@@ -100,6 +102,12 @@ def test_an_answer_names_its_version_and_is_logged_without_the_image(client: Tes
     assert (first.sha256, first.labels, first.scores) == (hashlib.sha256(b"pixels").hexdigest(), ("cat",), (0.75,))
     assert (second.status, second.labels) == (400, ())
     assert b"pixels" not in (requests.FOLDER / "cells" / requests.FILE).read_bytes()
+
+
+def test_an_answer_in_a_form_that_is_not_known_here_is_given_all_the_same(client: TestClient) -> None:
+    assert client.post("/predict", content=b"deep", headers=JPEG).json() == {"depth": [1.5]}
+    (logged,) = requests.read("cells")
+    assert (logged.status, logged.labels, logged.scores) == (200, (), ())
 
 
 def test_prometheus_finds_counts_latency_and_what_is_served(client: TestClient) -> None:

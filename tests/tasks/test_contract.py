@@ -32,7 +32,7 @@ def test_every_kind_has_a_section_and_a_task() -> None:
     for kind in task_kinds():
         section = importlib.import_module(f"stages.params.{kind}")
         assert section.Params.model_fields["kind"].default == kind
-        assert section.STARTER
+        assert section.STARTER and section.ANSWERS
         assert importlib.import_module(f"stages.tasks.{kind}").Task.columns
 
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from stages import export
 from stages.data import run_lengths
 from stages.data.samples import Encoded
 from stages.metrics import classification, detection, instance_segmentation, keypoints, multilabel, segmentation
 from stages.params.document import task_section
 from stages.params.skeleton import Skeleton
 from stages.tasks import task as tasks
+from stages.tracking import findings, requests
 
 CLASSES = ("a", "b", "c")
 JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"))
@@ -143,6 +145,27 @@ def test_answers_are_json_with_the_names_of_classes(task_and_truth):
     for key, target in targets.items():
         said = json.dumps(task.answer(perfect(target, key)), allow_nan=False)
         assert set(re.findall(r'"label": "(\w+)"', said)) <= set(CLASSES)
+
+
+def test_whoever_reads_answers_reads_those_of_every_kind(task_and_truth):
+    """In the form that the kind's section names: told, logged, drawn, written as COCO, guessed for a person."""
+    task, targets = task_and_truth
+    file, skeleton = io.BytesIO(), {"joints": JOINTS.joints, "edges": JOINTS.edges}
+    results, num_findings = export.CocoFile(file, CLASSES, skeleton), 0
+    for key, target in targets.items():
+        content = json.loads(json.dumps(task.answer(perfect(target, key))))
+        answer = findings.read(content)
+        assert answer.form == findings.form_of(task.params.kind)
+        assert 0 <= answer.uncertainty <= 1 and answer.first_guess() == content
+        labels, scores = requests.said([content])
+        assert len(labels) == len(scores) == len(answer.findings)  # what is perfect is sure
+        line = answer.words(findings.SHOWN_SCORE)
+        assert all(label in line for label in labels) and line
+        assert export.draw(np.zeros((80, 100, 3), np.uint8), content, CLASSES, 0.5, skeleton).startswith(b"\x89PNG")
+        results.add(f"{key}.png", 100, 80, content)
+        num_findings += len(labels)
+    results.finish()
+    assert len(json.loads(file.getvalue())["annotations"]) == num_findings > 0
 
 
 def test_answer_of_a_classifier_by_hand():

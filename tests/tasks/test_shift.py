@@ -20,7 +20,7 @@ def test_without_a_change_an_alarm_is_as_rare_as_alpha_says() -> None:
     p = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        found = answer_shifts(answers(rng, 300, EQUAL, 5), answers(rng, 150, EQUAL, 5), has_boxes=False)
+        found = answer_shifts(answers(rng, 300, EQUAL, 5), answers(rng, 150, EQUAL, 5), None)
         p += [shift.p_value for shift in found.values()]
     assert sum(value < 0.05 for value in p) <= 32  # of 400: 20 expected, four standard deviations of a binomial: 17
 
@@ -28,16 +28,16 @@ def test_without_a_change_an_alarm_is_as_rare_as_alpha_says() -> None:
 @pytest.mark.parametrize(("shares", "sureness", "what"), [(OTHER, 5, "label"), (EQUAL, 2, "score")])
 def test_a_change_is_found_where_it_is(shares: tuple[float, ...], sureness: float, what: str) -> None:
     rng = np.random.default_rng(0)
-    found = answer_shifts(answers(rng, 300, EQUAL, 5), answers(rng, 150, shares, sureness), has_boxes=False)
+    found = answer_shifts(answers(rng, 300, EQUAL, 5), answers(rng, 150, shares, sureness), None)
     assert found[what].p_value < 1e-4 and found[what].distance > 0.2
     assert all(shift.p_value > 0.01 for other, shift in found.items() if other != what)
 
 
 def test_images_without_boxes_count() -> None:
     some, none = [(("cat", "dog"), (0.9, 0.8))] * 100, [((), ())] * 100
-    found = answer_shifts(some, none, has_boxes=True)
+    found = answer_shifts(some, none, "boxes")
     assert set(found) == {"label", "score", "boxes"}
-    assert set(answer_shifts(some, none, True, "segments")) == {"label", "score", "segments"}
+    assert set(answer_shifts(some, none, "segments")) == {"label", "score", "segments"}
     assert all(shift.distance == 1.0 and shift.p_value < 1e-10 for shift in found.values())
 
 
