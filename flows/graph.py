@@ -210,6 +210,8 @@ def _by_urgency(graph: Any, listed: Sequence[Any]) -> list[Any]:
 
 def _reasons(stage: Any) -> list[str]:
     """What DVC finds changed, in words: 'data/bccd/index modified', 'tasks.cells modified', ..."""
+    if stage.outs and not any(out.hash_info for out in stage.outs):
+        return ["has not run yet"]  # dvc.lock does not know it; DVC would name all that it reads
     reasons = []
     for changes in stage.status(check_updates=True).values():
         for change in changes:

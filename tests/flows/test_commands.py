@@ -72,6 +72,9 @@ def test_init_commits_a_recipe_and_keeps_what_is_not_committed(bare: Any, tmp_pa
     assert params.read_text() == (clone.root / "recipes/laptop.yaml").read_text()
     assert clone.files_of() == ["params.yaml"]
     assert clone.git("status", "--porcelain") == ""
+    reasons = {row["name"]: row["reasons"] for row in json.loads(clone.ok("status", "--json"))["stages"]}
+    assert reasons["validate@shapes-scenes"] == ["has not run yet"]
+    assert reasons["pretrain@shapes-resnet18"] == ["has not run yet", "needs validate@shapes-imagenet"]
 
 
 @pytest.mark.slow
