@@ -1,8 +1,8 @@
 """The ten modes of adaptation on one real task: `python tests/benchmarks/adaptation.py`.
 
-Pretrains the recipe every-task's backbone on tiny-imagenet, then trains its task `objects` (CIFAR-10) once a mode and seed,
-each in a process of its own, and prints a table in Markdown: top-1 on the test split, share of the parameters that train,
-peak memory of the process, seconds of the training. Data: ../shared/data, beside the repository.
+Pretrains the recipe every-task's backbone on tiny-imagenet, then trains its task `objects` (CIFAR-10) once a mode and
+seed, each in a process of its own, and prints a table in Markdown: top-1 on the test split, share of the parameters
+that train, peak memory of the process, seconds of the training. Data: ../shared/data, beside the repository.
 """
 
 import argparse
