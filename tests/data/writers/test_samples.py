@@ -16,7 +16,7 @@ def samples(*sources: str, folder: str = "f", fmt: str = "JPEG") -> dict[str, st
         for number, source in enumerate(sources)
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA).select(COLUMNS)
-    return {sample.row["source"]: sample.path for sample in Samples(table, lambda row: folder)}
+    return {sample.row["source"]: sample.path for sample in Samples(table, lambda *place: b"", lambda row: folder)}
 
 
 def test_a_unique_name_stays() -> None:
