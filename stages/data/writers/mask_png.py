@@ -19,6 +19,8 @@ from stages.data.writers._kind import require
 from stages.data.writers._provenance import write_licence
 from stages.data.writers._samples import Sample
 
+Values = NDArray[np.uint8] | NDArray[np.uint16]
+
 
 def place(row: Row) -> str | None:
     """A folder a split, below images/."""
@@ -36,7 +38,8 @@ def write(folder: Path, samples: Iterable[Sample], description: Description) -> 
     classes = list(description.classes)
     numbers = [place + (place >= VOID) for place in range(len(classes))]
     _write_names(folder / "classes.txt", dict(zip(numbers, classes, strict=True)))
-    values = np.array([*numbers, VOID], np.uint8 if len(classes) <= VOID else np.uint16)
+    values: Values = np.array([*numbers, VOID], np.uint16)
+    values = values.astype(np.uint8) if len(classes) <= VOID else values
     for sample in samples:
         path = folder / PurePosixPath("masks", *PurePosixPath(sample.path).parts[1:]).with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def write(folder: Path, samples: Iterable[Sample], description: Description) -> 
     write_licence(folder, description)
 
 
-def _mask(sample: Sample, classes: Sequence[str], values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+def _mask(sample: Sample, classes: Sequence[str], values: Values) -> bytes:
     """A PNG of the values of the classes, the last of which is for no class."""
     assert sample.mask is not None  # an image of a dataset for segmentation has one
     return masks.encoded(values[masks.placed(sample.mask, dict(enumerate(sample.row["mask_labels"])), classes)])
