@@ -412,6 +412,14 @@ def test_more_classes_than_eight_bits_have(here: Path) -> None:
     ]  # fmt: skip
 
 
+def test_an_image_without_a_mask_is_left_out_and_told(here: Path) -> None:
+    source = masked(here / "source", ["a"], [np.zeros((3, 4), np.uint8)] * 2)
+    first, second = source.records()
+    records = [first, replace(second, mask=None)]
+    add("maps", replace(source, records=lambda: iter(records)))
+    assert convert("maps", here / "out", "mask-png", progress=False)["not held"] == {"images": 1, "the licence": 1}
+
+
 def test_a_class_that_is_no_line_is_named(here: Path) -> None:
     add("maps", masked(here / "source", ["a", "b\nc"], [np.zeros((3, 4), np.uint8)]))
     with pytest.raises(ValueError, match=r"class 'b\\nc' is no line of a classes.txt: mask-png can't hold it"):

@@ -58,7 +58,7 @@ class Samples:
     ) -> None:
         self.read = read
         self.without = ONLY[only] if only else {}
-        columns = table.select(["key", "source", "format", "split", "labels"])
+        columns = table.select(["key", "source", "format", "split", "labels", "mask_offset"])
         placed = [_placed(row, place) for row in _rows(columns)]
         paths = _unique(placed)
         order = sorted((path, number) for number, path in enumerate(paths) if path is not None)

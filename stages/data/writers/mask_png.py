@@ -23,8 +23,8 @@ Values = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def place(row: Row) -> str | None:
-    """A folder a split, below images/."""
-    return f"images/{row['split']}"
+    """A folder a split, below images/; None for an image without a mask."""
+    return f"images/{row['split']}" if row["mask_offset"] is not None else None
 
 
 def keeps(thing: Row) -> bool:
@@ -49,7 +49,7 @@ def write(folder: Path, samples: Iterable[Sample], description: Description) -> 
 
 def _mask(sample: Sample, classes: Sequence[str], values: Values) -> bytes:
     """A PNG of the values of the classes, the last of which is for no class."""
-    assert sample.mask is not None  # an image of a dataset for segmentation has one
+    assert sample.mask is not None  # other images have no place
     return masks.encoded(values[masks.placed(sample.mask, dict(enumerate(sample.row["mask_labels"])), classes)])
 
 
