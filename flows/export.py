@@ -48,7 +48,8 @@ def _datasets() -> list[str]:
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print what was written, and in one line what was not."""
     splits = ", ".join(f"{split} {count:,}" for split, count in result["splits"].items())
-    what = f"{result['images']:,} images, {result['objects']:,} objects ({splits})"
+    objects = f", {result['objects']:,} objects" if result["objects"] else ""
+    what = f"{result['images']:,} images{objects} ({splits})"
     console.print(f"{result['dataset']}: {what} as {result['format']} in {result['folder']}", highlight=False)
     if result["note"]:
         console.print(result["note"], highlight=False)

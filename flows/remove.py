@@ -100,7 +100,8 @@ def plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
     """What a purge would delete, for the person who must agree."""
     doomed = planned["purge"]
     yield f"{_count(planned)}: {', '.join(image['source'] for image in planned['images'])}"
-    yield f"cache and remotes lose: shards {len(doomed['shards'])}, pictures {len(doomed['pictures'])}"
+    derived = f"pictures and predictions {len(doomed['derived objects'])}"
+    yield f"cache and remotes lose: shards {len(doomed['shards'])}, {derived}"
     for entry in doomed["artifacts"]:
         yield f"MLflow loses: {', '.join(entry['files'])} of {entry['name']} (run {entry['run']})"
     yield from lost_lines(planned)

@@ -78,7 +78,7 @@ def _write(
     description = dataset.description
     if only in ("boxes", "polygons"):
         description = replace(description, skeleton=(), skeleton_edges=())
-    samples = Samples(_table(dataset, splits), writer.place, only)
+    samples = Samples(_table(dataset, splits), dataset.read, writer.place, only)
     with replacing_folder(folder) as temporary:
         writer.write(temporary, samples, description)
         if not len(samples):

@@ -1,6 +1,7 @@
 """Operation `remove`: take images out of a dataset. `python -m stages.remove NAME IMAGE... --report FILE.json`."""
 
 import argparse
+import glob
 import hashlib
 import json
 import sys
@@ -17,8 +18,6 @@ from stages.data.versions import hash_file
 from stages.tracking import artifacts, exposure, lineage
 from stages.tracking.full_disk import advised
 from stages.tracking.records import Records
-
-REPORTS = Path("reports/evaluate")
 
 
 def plan(name: str, images: Sequence[str]) -> dict[str, Any]:
@@ -73,12 +72,12 @@ def _unique(sightings: Iterable[Sighting]) -> list[Sighting]:
 
 
 def _purge(name: str, known: Records, versions: exposure.Versions, seen: Sequence[Sighting]) -> dict[str, Any]:
-    """Where bytes would go: shard objects, pictures in DVC and MLflow, and the versions that then can't come back."""
+    """Where bytes would go: shards, what evaluations wrote in DVC and MLflow, and the versions that can't come back."""
     tars: set[str] = set()
     for sighting in seen:
         for digest in sighting.versions:
             tars.add(history.listing(digest)[f"{history.SHARDS}{sighting.shard}.tar"])
-    tested = {(s.dataset, digest) for s in seen if s.split == "test" for digest in s.versions}
+    derived, shared = _derived(known, seen)
     lost = [
         {"dataset": other, "hash": digest, "commit": version.commit if version else None}
         for other, hashes in versions.items()
@@ -87,8 +86,9 @@ def _purge(name: str, known: Records, versions: exposure.Versions, seen: Sequenc
     ]
     return {
         "shards": sorted(tars),
-        "pictures": sorted(_pictures(known, tested)),
-        "artifacts": exposure.artifacts(known, tested),
+        "derived": {path: sorted(md5s) for path, md5s in sorted(derived.items())},
+        "derived objects": sorted(set().union(*derived.values()) - shared),
+        "artifacts": exposure.artifacts(known, seen),
         "can not come back": lost,
         "in use by": sorted(other for other in versions if other != name and tars.intersection(_present(other))),
     }
@@ -108,22 +108,35 @@ def _listed(digest: str) -> set[str]:
         return set()
 
 
-def _pictures(known: Records, tested: set[tuple[str, str]]) -> set[str]:
-    """DVC's objects of the sheets that evaluations drew of test images."""
-    folders = {
-        digest
-        for run in known.runs
-        if tested.intersection(run.data.items())
-        for path, digest in run.outs.items()
-        if path.startswith(f"{REPORTS}/") and digest.endswith(".dir")
-    }
-    found = set()
-    for folder in folders:
-        try:
-            found |= {md5 for path, md5 in history.listing(folder).items() if path in exposure.SHEETS}
-        except FileNotFoundError:
-            continue  # the run's pictures are in neither cache nor remote: there is nothing to delete
-    return found
+def _derived(known: Records, seen: Sequence[Sighting]) -> tuple[dict[str, set[str]], set[str]]:
+    """What evaluations wrote of test images: path in their folder -> DVC's objects; and the objects of other files.
+
+    Those are not this image's alone: a class map of one class is the same for each image of that size.
+    """
+    tested, names = exposure.tested(seen), exposure.files(seen)
+    derived: dict[str, set[str]] = {}
+    others: set[str] = set()
+    for run in known.runs:
+        digest = exposure.folder_of(run)
+        if digest is None:
+            continue
+        is_tested = bool(tested.intersection(run.data.items()))
+        for path, md5 in _written(digest, is_tested).items():
+            if is_tested and path in names:
+                derived.setdefault(path, set()).add(md5)
+            else:
+                others.add(md5)
+    return derived, others
+
+
+def _written(digest: str, is_wanted: bool) -> dict[str, str]:
+    """Path -> object of what an evaluation wrote; nothing where its list is lost, or not here and not needed."""
+    if not is_wanted and not objects.cached(digest).is_file():
+        return {}
+    try:
+        return history.listing(digest)
+    except FileNotFoundError:
+        return {}  # the run's files are in neither cache nor remote: there is nothing to delete
 
 
 def remove(name: str, planned: dict[str, Any]) -> dict[str, Any]:
@@ -136,11 +149,10 @@ def remove(name: str, planned: dict[str, Any]) -> dict[str, Any]:
 def purge(planned: dict[str, Any]) -> dict[str, int]:
     """Delete the bytes that a plan names; place -> number of things deleted. Indexes stay: trace goes on to tell."""
     doomed = planned["purge"]
-    deleted = objects.delete([*doomed["shards"], *doomed["pictures"]])
-    for task in sorted(REPORTS.glob("*/")):
-        for sheet in exposure.SHEETS:
-            file = task / sheet
-            if file.is_file() and hash_file(file) in doomed["pictures"]:
+    deleted = objects.delete([*doomed["shards"], *doomed["derived objects"]])
+    for path, md5s in doomed["derived"].items():
+        for file in sorted(Path(exposure.EVALUATIONS).glob(f"*/{glob.escape(path)}")):
+            if file.is_file() and hash_file(file) in md5s:
                 file.unlink()
     deleted["MLflow artifacts"] = sum(artifacts.delete(entry["run"], entry["files"]) for entry in doomed["artifacts"])
     return deleted

@@ -67,8 +67,7 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
     found = [_sighting(graph, root, sighting, versions[sighting.dataset]) for sighting in sightings]
     models = exposure.models(graph, known, sightings)
     live = sorted({name for model in models if "trained on" in model["roles"] for name in model["live"]})
-    tested = {(s.dataset, digest) for s in sightings if s.split == "test" for digest in s.versions}
-    told = {"sightings": found, "models": models, "live": live, "artifacts": exposure.artifacts(known, tested)}
+    told = {"sightings": found, "models": models, "live": live, "artifacts": exposure.artifacts(known, sightings)}
     return {"root": root, "direction": "uses", "sha256": sha256, **told, **graph.document()}
 
 

@@ -223,6 +223,7 @@ class Known:
     """What a dataset holds already, small enough (about 30 bytes a sample) to hand to every reader."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         table = read(folder, ["key", "annotation_hash", "split", "shard", "batch"]).sort_by("key")
         self.last_batch: int = pc.max(table["batch"]).as_py() or 0
         self._keys = _numbers(table["key"])

@@ -1,7 +1,7 @@
 """Masks as they come: decoded to values, made upright with their image, and stored as small PNGs of labels by name."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +68,19 @@ def values(data: bytes, max_pixels: int = 178_956_970) -> NDArray[np.int64]:
     return pixels.astype(np.int64) // _grey_step(image, data)
 
 
-def encoded(stored: NDArray[np.uint8]) -> bytes:
-    """Numbers [H, W] as an 8-bit grey PNG."""
+def placed(data: bytes, names: Mapping[int, str], labels: Sequence[str]) -> NDArray[np.int64]:
+    """The place in `labels` of each pixel's name [H, W]; -1 where its value has none, or one that is not there."""
+    places = {label: place for place, label in enumerate(labels)}
+    numbers = np.array(sorted(names), np.int64)
+    table = np.array([*(places.get(names[number], -1) for number in numbers.tolist()), -1])
+    found = values(data)
+    which = np.searchsorted(numbers, found)
+    is_named = np.append(numbers, -1)[which] == found
+    return np.where(is_named, table[which], -1)
+
+
+def encoded(stored: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """Numbers [H, W] as a grey PNG of as many bits."""
     buffer = io.BytesIO()
     Image.fromarray(stored).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,19 +1,22 @@
 """Which models and artifacts an image reached: by the dataset versions and splits that hold it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.data import history
+from stages.data import history, objects
 from stages.tracking import lineage, records
 from stages.tracking.lineage import Graph
-from stages.tracking.records import Records
+from stages.tracking.records import Records, Run
 from stages.tracking.registry import CARD
 
 if TYPE_CHECKING:
     from stages.data.lookup import Sighting
 
 ROLES = {"train": "trained on", "val": "validated on", "test": "measured on"}
-SHEETS = ("worst.png", "random.png")  # of evaluate, in the folder pictures of its run: they show test images
+EVALUATIONS = "reports/evaluate"  # a folder a task, which its run keeps as PICTURES
+PICTURES = "pictures"
+SHEETS = ("worst.png", "random.png")  # they show test images
+LISTS = ("predictions.csv", "predictions.json", "predictions_boxes.json", "ground_truth.json")  # of all test images
 CARD_FILE = "card/card.html"
 
 Versions = dict[str, dict[str, history.Version | None]]
@@ -63,11 +66,31 @@ def models(graph: Graph, told: Records, sightings: "Iterable[Sighting]") -> list
     return found
 
 
-def artifacts(told: Records, versions: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Artifacts of MLflow that may show test images of dataset versions (name, hash): pictures of runs, model cards."""
-    shown = set(versions)
+def files(sightings: "Iterable[Sighting]") -> frozenset[str]:
+    """What an evaluation may have written of test images, as paths in its folder: pictures, answers, class maps."""
+    from stages.metrics.cityscapes import result_name  # brings NumPy along
+
+    shown = [sighting for sighting in sightings if sighting.split == "test"]
+    maps = {f"predictions/{s.key}.png" for s in shown} | {f"cityscapes/{result_name(s.source)}" for s in shown}
+    return frozenset({*SHEETS, *LISTS, *maps})
+
+
+def tested(sightings: "Iterable[Sighting]") -> set[tuple[str, str]]:
+    """Dataset versions (name, hash) that hold the image in their test split."""
+    return {(s.dataset, digest) for s in sightings if s.split == "test" for digest in s.versions}
+
+
+def folder_of(run: Run) -> str | None:
+    """DVC's hash of the folder that an evaluation wrote."""
+    found = (digest for path, digest in run.outs.items() if path == f"{EVALUATIONS}/{run.key}")
+    return next(found, None) if run.stage == "evaluate" else None
+
+
+def artifacts(told: Records, sightings: "Sequence[Sighting]") -> list[dict[str, Any]]:
+    """Artifacts of MLflow that show or tell of an image in a test split: those of evaluations, and model cards."""
+    shown, names = tested(sightings), files(sightings)
     found = [
-        {"run": run.id, "name": run.name, "address": run.artifacts, "files": [f"pictures/{sheet}" for sheet in SHEETS]}
+        {"run": run.id, "name": run.name, "address": run.artifacts, "files": _kept(run, names)}
         for run in told.runs
         if run.stage == "evaluate" and shown.intersection(run.data.items())
     ]
@@ -76,3 +99,11 @@ def artifacts(told: Records, versions: Iterable[tuple[str, str]]) -> list[dict[s
         for version in told.versions
         if CARD in version.tags and (version.dataset, version.dataset_hash) in shown
     ]
+
+
+def _kept(run: Run, names: frozenset[str]) -> list[str]:
+    """Those of the files that a run kept; all of them where nobody can tell any more what it wrote."""
+    folder = folder_of(run)
+    is_known = folder is not None and objects.cached(folder).is_file()
+    written = names.intersection(history.listing(folder)) if folder is not None and is_known else names
+    return [f"{PICTURES}/{name}" for name in sorted(written)]

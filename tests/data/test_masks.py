@@ -5,6 +5,7 @@ import json
 import struct
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,35 @@ def test_only_what_changed_is_taken_again(folder):
         np.testing.assert_array_equal(found[f"{i}.jpg"], numbered(i, fill=2 if i == 1 else 1))
     renamed = add(folder.data, folder({1: numbered(1, fill=2)}, names=NAMES | {2: "lorry"}))
     assert renamed.relabelled == 1 and list(Dataset(folder.data).classes) == ["sky", "road", "car", "lorry"]
+
+
+def test_a_list_of_names_that_got_longer_changes_no_sample(folder):
+    shown = {i: numbered(i) for i in range(4)}
+    shown[3][1, :2] = 9, 11  # neither has a name
+    add(folder.data, folder(shown))
+    before = {file: file.read_bytes() for file in folder.data.rglob("*.*") if file.name != "dataset.yaml"}
+    longer = NAMES | {3: "bus", 4: "tram"}
+    again = add(folder.data, folder(shown, names=longer))
+    assert (again.added, again.unchanged, again.relabelled, again.batch) == (0, 4, 0, None)
+    assert before == {file: file.read_bytes() for file in folder.data.rglob("*.*") if file.name != "dataset.yaml"}
+    assert list(Dataset(folder.data).classes) == ["sky", "road", "car", "bus", "tram"]
+    # A value that a mask shows has got its name: that one is another annotation, and so are pixels that were redrawn.
+    named = add(folder.data, folder(shown, names=longer | {9: "dog"}))
+    assert (named.unchanged, named.relabelled) == (3, 1)
+    shown[2] = shown[2][::-1]  # as many pixels of each, elsewhere
+    moved = add(folder.data, folder(shown, names=longer | {9: "dog", 10: "cat"}))
+    assert (moved.unchanged, moved.relabelled) == (3, 1)
+    assert not any(Dataset(folder.data).table(columns=["defects"])["defects"].to_pylist())
+
+
+@pytest.mark.parametrize("change", [{"split": "test"}, {"group": "film"}, {"defects": ("odd",)}])
+def test_what_else_changed_with_the_names_counts(folder, change):
+    add(folder.data, folder({0: numbered(0), 1: numbered(1)}))
+    source = folder({0: numbered(0), 1: numbered(1)}, names=NAMES | {3: "bus"})
+    first, second = source.records()
+    records = [replace(first, **change), second]
+    report = add(folder.data, replace(source, records=lambda: iter(records)))
+    assert (report.unchanged, report.relabelled) == (1, 1)
 
 
 def test_removing_an_image_takes_its_mask_and_leaves_the_others(folder):

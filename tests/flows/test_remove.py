@@ -81,6 +81,9 @@ def test_a_purge_leaves_no_byte_in_cache_remote_or_artifacts(clone: Any, tmp_pat
     photo.write_bytes(data)
     places = (clone.root / ".dvc/cache", remote, clone.root / "data")
     assert all(holders(place, data) for place in places)
+    answer = f"{gone['key']},".encode()  # of the model, a line of predictions.csv
+    told_of = (*places, clone.root / "reports", clone.root / ".visionline/mlartifacts")
+    assert [bool(holders(place, answer)) for place in told_of] == [True, True, False, True, True]
     # A purge must not reach the other clones of the tests through hard links, and does not: it unlinks.
     refused = clone.visionline("remove", name, str(photo), "--reason", "consent withdrawn", "--purge")
     assert refused.returncode == 2
@@ -93,7 +96,8 @@ def test_a_purge_leaves_no_byte_in_cache_remote_or_artifacts(clone: Any, tmp_pat
     left = {name: [path.name for path in files] for name, files in artifacts(clone, "patterns").items()}
     assert "confusion.png" in left["evaluate@patterns"]
     there = {*left["evaluate@patterns"], *left["register@patterns"]}
-    assert not there & {"worst.png", "random.png", "card.html"}
+    assert not there & {"worst.png", "random.png", "predictions.csv", "card.html"}
+    assert [file for place in told_of for file in holders(place, answer)] == []
     assert "worst.png" in [path.name for path in artifacts(clone, "scenes")["evaluate@scenes"]]
     entry = json.loads((clone.root / f"data/{name}.removals.jsonl").read_text())
     assert entry["purged"]

@@ -14,6 +14,7 @@ from stages.data.records import VOID, Record, Source
 _IMAGES = ("images", "imgs", "image", "img")
 _MASKS = ("masks", "mask", "annotations", "labels")  # the first that is there
 _SUFFIXES = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation")
+_NAME_IT = f"name both in a classes.txt, as in 0: background and {VOID}: thing"
 _LOOKED_FOR = "images/ with masks/, annotations/ or labels/ of PNGs"
 
 
@@ -86,4 +87,8 @@ def _own_names(root: Path, masks: Iterable[str]) -> dict[int, str]:
             continue
         if max(found) > VOID:
             raise ValueError(f"{root / mask} has values over {VOID}, as colours do: name them in class_dict.csv")
+    if VOID in found and len(found) == 2:
+        raise ValueError(
+            f"the masks in {root} show {min(found)} and {VOID} alone, and {VOID} counts as not labelled: {_NAME_IT}"
+        )
     return {value: str(value) for value in sorted(found - {VOID})}

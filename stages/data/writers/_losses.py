@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
+from stages.data import masks
 from stages.data.dataset import Description
 from stages.data.index import Row, object_row
 from stages.data.records import Record, Rejected, Source
@@ -47,6 +50,7 @@ def _of_sample(sample: Sample, record: Record, keeps: Callable[[Row], bool]) -> 
     lost["labels of images"] += len({*row["labels"]} ^ {*record.labels})
     lost["splits of images"] += record.split != row["split"]
     lost["groups of images"] += record.group != row["group"]
+    lost["masks"] += not _is_same_mask(sample, record)
     things = row["objects"] or []
     kept = [thing for thing in things if keeps(thing)]
     lost["crowds" if any(thing["is_crowd"] for thing in things) else "objects"] += len(things) - len(kept)
@@ -56,6 +60,15 @@ def _of_sample(sample: Sample, record: Record, keeps: Callable[[Row], bool]) -> 
         for before, after in zip(kept, found, strict=True):
             lost.update(_of_object(before, after))
     return lost
+
+
+def _is_same_mask(sample: Sample, record: Record) -> bool:
+    """Whether each pixel has the label that it had, or none as before."""
+    if sample.mask is None or record.mask is None:
+        return (sample.mask is None) == (record.mask is None)
+    labels = sorted({*sample.row["mask_labels"], *record.mask.names.values()})
+    before = masks.placed(sample.mask, dict(enumerate(sample.row["mask_labels"])), labels)
+    return np.array_equal(before, masks.placed(record.mask.image.read(), record.mask.names, labels))
 
 
 def _of_object(before: Row, after: Row) -> Iterator[str]:

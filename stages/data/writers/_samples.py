@@ -14,7 +14,7 @@ from stages.data.index import Row
 
 COLUMNS = (
     *("key", "shard", "offset", "size", "width", "height", "mode", "format"),
-    *("split", "labels", "objects", "group", "source"),
+    *("split", "labels", "objects", "group", "source", "mask_offset", "mask_size", "mask_labels"),
 )
 _NO_POLYGONS: Row = {"polygons": [], "rle": None}
 # What of an object is wanted beside its box -> what is taken away.
@@ -35,6 +35,7 @@ class Sample:
 
     path: str  # of its image in the export, '/' between parts
     row: Row
+    mask: bytes | None = None  # as the dataset stores it: values are places in the row's mask_labels, or VOID
 
     @property
     def name(self) -> str:
@@ -45,12 +46,19 @@ class Sample:
 class Samples:
     """Rows of a table in the order of their new paths, made into samples as they are asked for.
 
-    only: what of the objects is wanted, a key of ONLY; None: everything.
+    read: the bytes at a shard, offset and size. only: what of the objects is wanted, a key of ONLY; None: everything.
     """
 
-    def __init__(self, table: pa.Table, place: Callable[[Row], str | None], only: str | None = None) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        read: Callable[[str, int, int], bytes],
+        place: Callable[[Row], str | None],
+        only: str | None = None,
+    ) -> None:
+        self.read = read
         self.without = ONLY[only] if only else {}
-        columns = table.select(["key", "source", "format", "split", "labels"])
+        columns = table.select(["key", "source", "format", "split", "labels", "mask_offset"])
         placed = [_placed(row, place) for row in _rows(columns)]
         paths = _unique(placed)
         order = sorted((path, number) for number, path in enumerate(paths) if path is not None)
@@ -65,7 +73,8 @@ class Samples:
         for path, row in zip(self.paths, _rows(self.table), strict=True):
             if self.without and row["objects"]:
                 row["objects"] = [thing | self.without for thing in row["objects"]]
-            yield Sample(path, row)
+            offset = row["mask_offset"]
+            yield Sample(path, row, None if offset is None else self.read(row["shard"], offset, row["mask_size"]))
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:

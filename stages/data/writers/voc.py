@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from stages.data.dataset import Description
 from stages.data.index import Row
+from stages.data.writers._kind import require
 from stages.data.writers._provenance import write_licence
 from stages.data.writers._samples import Sample
 
@@ -25,8 +26,7 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """An XML file an image, a list a split."""
-    if description.task == "classification":
-        raise ValueError("voc holds boxes, the dataset is for classification: use imagefolder or coco")
+    require(description, ("detection",), "voc holds boxes")
     (folder / _ANNOTATIONS).mkdir()
     (folder / _LISTS).mkdir(parents=True)
     lists: dict[str, list[str]] = {}

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from stages.data.dataset import Description
 from stages.data.index import Row
 from stages.data.splits import SPLITS
+from stages.data.writers._kind import require
 from stages.data.writers._samples import Sample
 
 _EXACT = decimal.Context(prec=50)
@@ -36,8 +37,7 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """data.yaml, and a text file for each image, empty where it has no object."""
-    if description.task == "classification":
-        raise ValueError("yolo holds objects, the dataset is for classification: use imagefolder or coco")
+    require(description, ("detection",), "yolo holds objects")
     numbers = {label: number for number, label in enumerate(description.classes)}
     line_of = _line_of(samples, description)
     splits = set()

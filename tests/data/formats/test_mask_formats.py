@@ -256,6 +256,17 @@ class TestMaskPng:
         assert list(source.classes) == ["0", "1", "2", "3", "7", "8", "11", "26"]
         assert source.notes == ("no classes.txt: the 8 values are their own names",)
 
+    def test_masks_of_black_and_white_need_names(self, tmp_path: Path):
+        """As many tools write them; 255 would count as not labelled, and nothing be left to learn."""
+        save(save(tmp_path, "images/a.png"), "masks/a.png", pixels=255 * (PIXELS % 2))
+        with pytest.raises(
+            ValueError, match=r"show 0 and 255 alone, .* in a classes.txt, as in 0: background and 255: "
+        ):
+            formats.open_source("mask-png", tmp_path)
+        (tmp_path / "classes.txt").write_text("0: background\n255: thing\n")
+        found, _ = stored(formats.open_source("mask-png", tmp_path), tmp_path / "data")
+        assert found["images/a.png"].tolist() == (PIXELS % 2).tolist()
+
     def test_colours_need_names(self, tmp_path: Path):
         save(save(tmp_path, "images/a.jpg"), "masks/a.png", pixels=np.full((3, 4, 3), 9, np.uint8))
         with pytest.raises(

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from stages.data import masks
 from stages.data.dataset import Description
 from stages.data.index import SCHEMA, object_row
-from stages.data.records import Blob, Box, Record, Rejected, Source
+from stages.data.records import VOID, Blob, Box, Mask, Record, Rejected, Source
 from stages.data.writers._losses import in_words, losses
 from stages.data.writers._samples import COLUMNS, Samples
 
@@ -26,10 +28,14 @@ SOURCE = Source(
 )
 
 
+def nothing_there(shard: str, offset: int, size: int) -> bytes:
+    raise AssertionError("there is no mask")
+
+
 def samples() -> Samples:
     row = dict.fromkeys(SCHEMA.names) | {"key": "0" * 16, "format": "PNG", "split": "train", "labels": ["cat"]}
     row |= {"objects": [object_row(box) for box in (BOX, CROWD)], "group": "film", "source": "1.png"}
-    return Samples(pa.Table.from_pylist([row], schema=SCHEMA).select(COLUMNS), lambda row: "f")
+    return Samples(pa.Table.from_pylist([row], schema=SCHEMA).select(COLUMNS), nothing_there, lambda row: "f")
 
 
 def lost(source: Source = SOURCE, keeps: Callable[[Any], bool] = lambda thing: True) -> dict[str, int]:
@@ -91,11 +97,35 @@ def test_joints_that_nobody_labelled_are_no_loss() -> None:
     record = replace(RECORD, boxes=(replace(BOX, keypoints=()), CROWD))
     row = samples().table.to_pylist()[0]
     row["objects"][0]["keypoints"] = [0.0, 0.0, 0.0]
-    found = Samples(
-        pa.Table.from_pylist([dict.fromkeys(SCHEMA.names) | row], schema=SCHEMA).select(COLUMNS), lambda r: "f"
-    )
+    table = pa.Table.from_pylist([dict.fromkeys(SCHEMA.names) | row], schema=SCHEMA).select(COLUMNS)
+    found = Samples(table, nothing_there, lambda r: "f")
     source = replace(SOURCE, records=lambda: iter([record]))
     assert losses(found, source, ABOUT, lambda thing: True) == {}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "names", "num_lost"),
+    [
+        ([[0, 1], [1, 255]], {0: "cat", 1: "dog"}, 0),
+        ([[4, 1], [1, 7]], {1: "dog", 4: "cat"}, 0),
+        ([[0, 1], [1, 1]], {0: "cat", 1: "dog"}, 1),
+        ([[0, 1], [1, 255]], {0: "cat", 1: "cat"}, 1),
+        ([[0, 1], [1, 255]], {0: "cat"}, 1),
+        ([[0, 1, 1, 255]], {0: "cat", 1: "dog"}, 1),
+        (None, {}, 1),
+    ],
+)
+def test_masks_are_compared_by_the_names_of_their_pixels(
+    pixels: list[list[int]] | None, names: dict[int, str], num_lost: int, tmp_path: Path
+) -> None:
+    held = masks.encoded(np.array([[0, 1], [1, VOID]], np.uint8))
+    row = samples().table.to_pylist()[0] | {"mask_offset": 7, "mask_size": 9, "mask_labels": ["cat", "dog"]}
+    table = pa.Table.from_pylist([dict.fromkeys(SCHEMA.names) | row], schema=SCHEMA).select(COLUMNS)
+    found = Samples(table, lambda *place: {(None, 7, 9): held}[place], lambda r: "f")
+    (tmp_path / "1.png").write_bytes(masks.encoded(np.array(pixels or [[]], np.uint8)) if pixels else b"")
+    mask = Mask(Blob(tmp_path / "1.png"), names) if pixels else None
+    source = replace(SOURCE, records=lambda: iter([replace(RECORD, mask=mask)]))
+    assert losses(found, source, ABOUT, lambda thing: True).get("masks", 0) == num_lost
 
 
 def test_words() -> None:

@@ -16,7 +16,7 @@ def samples(*sources: str, folder: str = "f", fmt: str = "JPEG") -> dict[str, st
         for number, source in enumerate(sources)
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA).select(COLUMNS)
-    return {sample.row["source"]: sample.path for sample in Samples(table, lambda row: folder)}
+    return {sample.row["source"]: sample.path for sample in Samples(table, lambda *place: b"", lambda row: folder)}
 
 
 def test_a_unique_name_stays() -> None:
@@ -58,7 +58,10 @@ def test_the_same_path_twice_is_two_images() -> None:
         ],
         schema=SCHEMA,
     )
-    assert Samples(table.select(COLUMNS), lambda row: "f").paths == [f"f/1_{'a' * 16}.jpg", f"f/1_{'b' * 16}.jpg"]
+    assert Samples(table.select(COLUMNS), lambda *place: b"", lambda row: "f").paths == [
+        f"f/1_{'a' * 16}.jpg",
+        f"f/1_{'b' * 16}.jpg",
+    ]
 
 
 def test_what_has_no_suffix_of_an_image_gets_that_of_its_format() -> None:
@@ -110,7 +113,9 @@ def test_images_without_a_place_are_counted() -> None:
         for i in range(5)
     ]
     found = Samples(
-        pa.Table.from_pylist(rows, schema=SCHEMA).select(COLUMNS), lambda row: None if row["source"] < "2" else "f"
+        pa.Table.from_pylist(rows, schema=SCHEMA).select(COLUMNS),
+        lambda *place: b"",
+        lambda row: None if row["source"] < "2" else "f",
     )
     assert (len(found), found.num_left_out) == (3, 2)
     assert [sample.name for sample in found] == ["2", "3", "4"]

@@ -156,7 +156,7 @@ def test_names_that_yaml_or_xml_could_mistake(tmp_path: Path, fmt: str, ingested
     labels = ["no", "1", "null", "a: b", "# c", "'q'", "{x}", "é", "&amp;", "~", "0x1F", "1e3"]
     dataset = ingested([thing(label, 1.0, 2.0, 4.0, 6.0) for label in labels], labels)
     writer = writer_of(fmt)
-    samples = Samples(dataset.table(columns=COLUMNS), writer.place)
+    samples = Samples(dataset.table(columns=COLUMNS), dataset.read, writer.place)
     writer.write(tmp_path / "out", samples, dataset.description)
     for written_sample in samples:
         (tmp_path / "out" / written_sample.path).parent.mkdir(parents=True, exist_ok=True)
