@@ -136,8 +136,8 @@ def target_of(image: Encoded, objects: list[dict[str, Any]], number: dict[str, i
         np.array([o["bbox_xyxy"] for o in shown], dtype=np.float32).reshape(-1, 4),
         np.array([number[o["label"]] for o in shown], dtype=np.int64),
         np.array([o["is_crowd"] for o in shown], dtype=bool),
-        np.array(joints, dtype=np.float32).reshape(-1, K, 3),
         np.array([area_of(o, image.width, image.height) for o in shown], dtype=np.float32),
+        keypoints=np.array(joints, dtype=np.float32).reshape(-1, K, 3),
     )
 
 
