@@ -42,9 +42,6 @@ def _add_card(key: str, version: str, champion: str | None) -> None:
 
 
 def _new_version(key: str, hashes: tuple[str, str]) -> str:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
     from stages.data import pointers
     from stages.data.dataset import Dataset
     from stages.data.samples import StoredImages
@@ -55,10 +52,7 @@ def _new_version(key: str, hashes: tuple[str, str]) -> str:
     trained_on = pointers.trained_on(pointers.locked_stages(), f"finetune@{key}", hashes[0])
     with stage_run("register", key) as run:
         run.log_dataset(params.dataset, "testing")
-        signature = ModelSignature(
-            Schema([ColSpec(DataType.binary, "image")]), Schema([ColSpec(DataType.string, "answer")])
-        )
-        address = registry.log_model(run.run_id, key, Path("models") / key, signature)
+        address = registry.log_model(run.run_id, key, Path("models") / key, registry.signature(params.takes_boxes))
         dataset = Dataset(Path("data") / params.dataset)
         stored = StoredImages(dataset, "test")
         images = [stored.image(i).data for i in range(min(NUM_TRIAL_IMAGES, len(stored)))]

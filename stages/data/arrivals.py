@@ -2,9 +2,6 @@
 
 import hashlib
 import multiprocessing
-import os
-import signal
-import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -22,6 +19,7 @@ from stages.data.images import inspect
 from stages.data.records import Blob, Record, Rejected
 from stages.data.shards import Sample
 from stages.data.splits import DEFAULT_FRACTIONS, split_of
+from stages.data.workers import follow_parent
 
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 16 * 2**20
@@ -202,16 +200,7 @@ def _start(reader: Reader) -> None:
     global _reader
     _reader = reader
     quieten()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent can't stop its workers, which would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    follow_parent()
 
 
 def _read_chunk(chunk: list[Record | Rejected]) -> list[Outcome]:

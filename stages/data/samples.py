@@ -1,5 +1,6 @@
 """Encoded images as tasks read them, from a dataset or from anywhere."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,8 @@ from stages.data import transforms
 from stages.data.dataset import Dataset
 from stages.data.images import inspect
 from stages.data.index import MASK_COLUMNS
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2, pixels of the upright image
 
 IMAGE_COLUMNS = ("key", "shard", "offset", "size", "mode", "format", "orientation", "width", "height")
 
@@ -27,6 +30,7 @@ class Encoded:
     orientation: int
     width: int  # of the upright image, pixels
     height: int
+    asked_xyxy: Box | None = None  # what of it is asked about; None: all of it, or what the labels say
 
     def decode(self) -> Tensor:
         """uint8 [3, height, width], upright."""
@@ -75,19 +79,23 @@ class StoredImages:
 
 
 class LooseImages:
-    """Encoded images from outside a dataset; ValueError names the first that can't be read."""
+    """Encoded images from outside a dataset, and perhaps the box of each that is asked about, or None.
 
-    def __init__(self, files: Sequence[bytes]) -> None:
-        self.images = [self._encoded(i, data) for i, data in enumerate(files)]
+    ValueError names the first that can't be read, or whose box is none.
+    """
+
+    def __init__(self, files: Sequence[bytes], boxes_xyxy: Sequence[Sequence[float] | None] | None = None) -> None:
+        asked = boxes_xyxy if boxes_xyxy is not None else [None] * len(files)
+        self.images = [self._encoded(i, *row) for i, row in enumerate(zip(files, asked, strict=True))]
 
     @staticmethod
-    def _encoded(index: int, data: bytes) -> Encoded:
+    def _encoded(index: int, data: bytes, box_xyxy: Sequence[float] | None) -> Encoded:
         try:
-            facts = inspect(data)
+            facts, asked = inspect(data), None if box_xyxy is None else _box(box_xyxy)
         except ValueError as error:
             raise ValueError(f"image {index}: {error}") from None
         key = f"{index:016x}"
-        return Encoded(key, data, facts.mode, facts.format, facts.orientation, facts.width, facts.height)
+        return Encoded(key, data, facts.mode, facts.format, facts.orientation, facts.width, facts.height, asked)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,3 +111,13 @@ class LooseImages:
     def mask(self, index: int, classes: Sequence[str]) -> NDArray[np.uint8] | None:
         """There is none."""
         return None
+
+
+def _box(told: Sequence[float]) -> Box:
+    try:
+        x1, y1, x2, y2 = map(float, told)
+    except (TypeError, ValueError):
+        x1 = y1 = x2 = y2 = math.nan
+    if not (x1 <= x2 and y1 <= y2 and math.isfinite(x2 - x1 + y2 - y1)):
+        raise ValueError(f"box_xyxy {told!r}: give [x1, y1, x2, y2] in pixels, x1 <= x2 and y1 <= y2")
+    return x1, y1, x2, y2

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.metrics import coco
+from stages.metrics import coco, ranking
 from stages.metrics.average_precision import RECALLS, ResampledAP
 
 
@@ -37,6 +37,13 @@ class Target:
     is_crowd: NDArray[np.bool_]  # [M], True: a region whose detections are neither right nor wrong
     areas: NDArray[np.float32] | None = None  # [M], what COCO's small/medium/large go by; None: of the boxes
 
+    @property
+    def measured_areas(self) -> NDArray[np.float64]:
+        """The areas [M], square pixels; of the boxes where none are known."""
+        if self.areas is not None:
+            return self.areas.astype(np.float64)
+        return _xywh(self.boxes_xyxy)[:, 2:].prod(axis=1)
+
     def more(self) -> list[dict[str, Any]]:
         """What else a COCO annotation says of each object; for kinds that find more than boxes."""
         return [{}] * len(self.labels)
@@ -47,14 +54,19 @@ class DetectionMetric:
 
     Images are taken in the order of their keys, classes in the order of class_names (COCO id = index + 1). Boxes,
     scores and areas of any float type are used as they are. A key that comes twice counts once (a distributed sampler
-    fills its last batch with samples seen before). iou_type: what has to overlap for a match, COCOeval's word for it.
+    fills its last batch with samples seen before). iou_type: what has to overlap for a match, COCOeval's word for it;
+    sigmas: of joints, where they have to.
     """
 
     def __init__(
-        self, class_names: Sequence[str], score_threshold: float = 0.5, iou_type: coco.IouType = "bbox"
+        self,
+        class_names: Sequence[str],
+        score_threshold: float = 0.5,
+        iou_type: coco.IouType = "bbox",
+        sigmas: Sequence[float] = (),
     ) -> None:
-        self.class_names = tuple(class_names)
-        self.score_threshold, self.iou_type = score_threshold, iou_type
+        self.class_names, self.score_threshold = tuple(class_names), score_threshold
+        self.iou_type, self.sigmas = iou_type, tuple(sigmas)
         self.samples: dict[str, tuple[Prediction, Target]] = {}
         self._evaluation: coco.Evaluation | None = None
 
@@ -80,7 +92,7 @@ class DetectionMetric:
         The 12 COCO numbers are pycocotools' own. mean_iou is over the pairs that COCO matches at IoU 0.5 (greedy, best
         score first, within a class) among detections of at least score_threshold, crowds left out.
         """
-        evaluation = self._evaluate()
+        evaluation = self.evaluation()
         matches, precision = evaluation.matches, evaluation.precision
         ious = np.concatenate([m.ious_50[self._is_hit(m)] for m in matches])
         return {
@@ -105,7 +117,7 @@ class DetectionMetric:
 
         1 where nothing is and nothing is found.
         """
-        matches = self._evaluate().matches
+        matches = self.evaluation().matches
         num_images = len(self.samples)
         hits = sum(np.bincount(m.images[self._is_hit(m)], minlength=num_images) for m in matches)
         found = sum(np.bincount(m.images[self._is_counted(m)], minlength=num_images) for m in matches)
@@ -115,24 +127,31 @@ class DetectionMetric:
 
     def worst(self, count: int) -> list[str]:
         """Keys of the images with the lowest per_image() value, the worst first."""
-        quality = self.per_image()
-        return sorted(quality, key=lambda key: (quality[key], key))[:count]
+        return ranking.worst(self.per_image(), count)
 
     def resampled(self) -> ResampledAP:
         """ap and ap50 for bootstrap resamples of the images."""
-        return ResampledAP(tuple(sorted(self.samples)), self._evaluate().matches)
+        return ResampledAP(tuple(sorted(self.samples)), self.evaluation().matches)
 
     def part(self, keys: Iterable[str]) -> "DetectionMetric":
         """The state of some of the images."""
-        part = DetectionMetric(self.class_names, self.score_threshold, self.iou_type)
+        part = DetectionMetric(self.class_names, self.score_threshold, self.iou_type, self.sigmas)
         part.samples = {key: self.samples[key] for key in keys}
         return part
 
     def by_class(self) -> dict[str, ResampledAP]:
         """What resampled() gives, for each class that the truth has."""
-        keys, matches = tuple(sorted(self.samples)), self._evaluate().matches
+        keys, matches = tuple(sorted(self.samples)), self.evaluation().matches
         named = zip(self.class_names, matches, strict=True)
         return {name: ResampledAP(keys, [found]) for name, found in named if found.num_truth.sum()}
+
+    def evaluation(self) -> coco.Evaluation:
+        """What pycocotools finds for the images so far, in the order of their keys; ValueError without any."""
+        if not self.samples:
+            raise ValueError("no image was evaluated: the split is empty, or update() was never called")
+        if self._evaluation is None:
+            self._evaluation = coco.evaluate(self.ground_truth(), self.results(), self.iou_type, self.sigmas)
+        return self._evaluation
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO dataset; image ids are places in the sorted keys, from 1."""
@@ -166,13 +185,6 @@ class DetectionMetric:
                 strict=True,
             )
         ]
-
-    def _evaluate(self) -> coco.Evaluation:
-        if not self.samples:
-            raise ValueError("no image was evaluated: the split is empty, or update() was never called")
-        if self._evaluation is None:
-            self._evaluation = coco.evaluate(self.ground_truth(), self.results(), self.iou_type)
-        return self._evaluation
 
     def _sorted(self, part: int) -> list[Any]:
         return [self.samples[key][part] for key in sorted(self.samples)]
@@ -234,7 +246,5 @@ def _xywh(boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:
 
 def _rows(target: Target) -> list[tuple[int, list[float], float, bool]]:
     """label, box (x, y, width, height), area, is_crowd of each object."""
-    boxes = _xywh(target.boxes_xyxy)
-    areas = target.areas if target.areas is not None else boxes[:, 2] * boxes[:, 3]
-    columns = (target.labels, boxes, areas, target.is_crowd)
+    columns = (target.labels, _xywh(target.boxes_xyxy), target.measured_areas, target.is_crowd)
     return list(zip(*(column.tolist() for column in columns), strict=True))

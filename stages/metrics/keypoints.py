@@ -1,14 +1,15 @@
 """How well joints are found: COCO's numbers by object keypoint similarity, and PCK."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.metrics import coco
-from stages.metrics.average_precision import RECALLS, ResampledAP
+from stages.metrics import detection, ranking
+from stages.metrics.average_precision import ResampledAP
+from stages.metrics.detection import DetectionMetric
 from stages.metrics.joints import CROWD_LEVELS, Persons, crowd_index, head_sizes, matched, reference_sizes
 from stages.params.skeleton import Skeleton
 
@@ -19,36 +20,32 @@ Reference = Literal["torso", "box"]
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(detection.Prediction):
     """Whom a model finds in one image, in pixels of the original image."""
 
-    key: str
-    boxes_xyxy: NDArray[np.float32]  # [N, 4]
-    scores: NDArray[np.float32]  # [N]
-    labels: NDArray[np.int64]  # [N], class indices
     keypoints: NDArray[np.float32]  # [N, K, 3]: x, y, score
+
+    def more(self) -> list[dict[str, Any]]:
+        """The joints as COCO's `keypoints`."""
+        return [{"keypoints": joints} for joints in _flat(self.keypoints)]
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """Who is in one image, in pixels of the original image."""
+class Target(detection.Target):
+    """Who is in one image, in pixels of the original image; OKS goes by the areas."""
 
-    key: str
-    width: int
-    height: int
-    boxes_xyxy: NDArray[np.float32]  # [M, 4]
-    labels: NDArray[np.int64]  # [M], class indices
-    is_crowd: NDArray[np.bool_]  # [M], True: a region whose detections are neither right nor wrong
-    keypoints: NDArray[np.float32]  # [M, K, 3]: x, y, visibility; 0: not labelled, and the place means nothing
-    areas: NDArray[np.float32] | None = None  # [M], what OKS goes by; None: BOX_AREA_SHARE of the boxes
+    keypoints: NDArray[np.float32] = field(kw_only=True)  # [M, K, 3]: x, y, visibility; 0: not labelled, set anywhere
 
     @property
-    def oks_areas(self) -> NDArray[np.float64]:
-        """Areas [M], square pixels."""
-        if self.areas is not None:
-            return self.areas.astype(np.float64)
-        sides = self.boxes_xyxy[:, 2:].astype(np.float64) - self.boxes_xyxy[:, :2]
-        return sides.prod(axis=1) * BOX_AREA_SHARE
+    def measured_areas(self) -> NDArray[np.float64]:
+        """The areas [M], square pixels; BOX_AREA_SHARE of the boxes where none are known."""
+        return super().measured_areas * (BOX_AREA_SHARE if self.areas is None else 1.0)
+
+    def more(self) -> list[dict[str, Any]]:
+        """The joints as COCO's `keypoints`, and how many are labelled."""
+        labelled = (self.keypoints[..., 2] > 0).sum(axis=1).tolist()
+        rows = zip(_flat(self.keypoints), labelled, strict=True)
+        return [{"keypoints": joints, "num_keypoints": count} for joints, count in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,27 +90,37 @@ class KeypointMetric:
         threshold: float = 0.2,
         score_threshold: float = 0.5,
     ) -> None:
-        self.class_names, self.skeleton, self.by = tuple(class_names), skeleton, by
-        self.reference, self.threshold, self.score_threshold = reference, threshold, score_threshold
-        self.samples: dict[str, tuple[Prediction, Target]] = {}
-        self._evaluation: coco.Evaluation | None = None
+        self.skeleton, self.by, self.reference, self.threshold = skeleton, by, reference, threshold
+        self.similar = DetectionMetric(class_names, score_threshold, "keypoints", skeleton.sigmas)
         self._persons: Persons | None = None
 
-    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """Add images, one target to each prediction.
+    @property
+    def samples(self) -> dict[str, Any]:
+        """Prediction and target of each image."""
+        return self.similar.samples
 
-        ValueError when keys differ, arrays don't fit together, a number is not finite, a label is no class, or the
-        target of a key changes.
-        """
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Whose joints are found."""
+        return self.similar.class_names
+
+    @property
+    def score_threshold(self) -> float:
+        """From which score on a person counts as found."""
+        return self.similar.score_threshold
+
+    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """Add images; ValueError as DetectionMetric, and where joints do not fit labels or skeleton."""
         for prediction, target in zip(predictions, targets, strict=True):
-            self._check(prediction, target)
-            self.samples.setdefault(prediction.key, (prediction, target))
-        self._evaluation = self._persons = None
+            _check(f"prediction of image {prediction.key}", prediction, len(self.skeleton))
+            _check(f"target of image {target.key}", target, len(self.skeleton))
+        self.similar.update(predictions, targets)
+        self._persons = None
 
     def merge(self, other: "KeypointMetric") -> None:
         """Add the images of another state."""
-        pairs = other.samples.values()
-        self.update([prediction for prediction, _ in pairs], [target for _, target in pairs])
+        self.similar.merge(other.similar)
+        self._persons = None
 
     def compute(self) -> dict[str, Any]:
         """All numbers over the images so far, ready for JSON; null where there is no truth to find.
@@ -121,40 +128,39 @@ class KeypointMetric:
         The 10 COCO numbers are pycocotools' own. ap_crowd_easy, _medium and _hard are the AP of the images whose crowd
         index is under 0.1, under 0.8, and the rest (Li et al. 2019, CrowdPose); without crowds all images are easy.
         """
-        evaluation, persons = self._evaluate(), self._measure()
+        similar, persons = self.similar.compute(), self._measure()
+        shown = {name: row for name, row in similar["per_class"].items() if row["num_truth"]}
+        curves = similar["precision_recall"]
         return {
-            "num_images": len(self.samples),
-            "num_persons": int(sum(m.num_truth.sum() for m in evaluation.matches)),
-            **evaluation.stats,
-            **self._crowded(evaluation),
+            "num_images": similar["num_images"],
+            "num_persons": sum(row["num_truth"] for row in shown.values()),
+            **self.similar.evaluation().stats,
+            **self._crowded(),
             "pck": persons.share("pck"),
             "pckh": persons.share("pckh"),
             "pck_reference": self.reference,
             "pck_threshold": self.threshold,
             "num_unmeasured": persons.num_unmeasured,
             "score_threshold": self.score_threshold,
-            "per_class": self._per_class(evaluation),
+            "per_class": {
+                name: row | {"pck": persons.of_classes([self.class_names.index(name)]).share("pck")}
+                for name, row in shown.items()
+            },
             "per_joint": persons.per_joint(self.skeleton.joints),
-            "precision_recall": self._precision_recall(evaluation),
+            "precision_recall": curves | {"per_class": {name: curves["per_class"][name] for name in shown}},
         }
 
     def per_image(self) -> dict[str, float]:
         """How good each image is, by key; 1 where nothing is and nothing is found."""
-        if self.by == "pck":
-            hits, measured = self._measure().of_images("pck", len(self.samples))
-            quality = np.where(measured > 0, hits / np.maximum(measured, 1), 1.0)
-        else:
-            matches, N = self._evaluate().matches, len(self.samples)
-            hits = np.sum([np.bincount(m.images[self._counted(m, m.is_true)], minlength=N) for m in matches], axis=0)
-            found = np.sum([np.bincount(m.images[self._counted(m, m.is_valid)], minlength=N) for m in matches], axis=0)
-            persons = found + np.sum([m.num_truth for m in matches], axis=0)
-            quality = np.where(persons > 0, 2 * hits / np.maximum(persons, 1), 1.0)
+        if self.by == "ap":
+            return self.similar.per_image()
+        hits, measured = self._measure().of_images("pck", len(self.samples))
+        quality = np.where(measured > 0, hits / np.maximum(measured, 1), 1.0)
         return dict(zip(sorted(self.samples), quality.tolist(), strict=True))
 
     def worst(self, count: int) -> list[str]:
         """Keys of the images with the lowest per_image() value, the worst first."""
-        quality = self.per_image()
-        return sorted(quality, key=lambda key: (quality[key], key))[:count]
+        return ranking.worst(self.per_image(), count)
 
     def resampled(self) -> ResampledKeypoints:
         """ap, ap50, pck and pckh for bootstrap resamples of the images."""
@@ -165,52 +171,26 @@ class KeypointMetric:
         part = KeypointMetric(
             self.class_names, self.skeleton, self.by, self.reference, self.threshold, self.score_threshold
         )
-        part.samples = {key: self.samples[key] for key in keys}
+        part.similar = self.similar.part(keys)
         return part
 
     def by_class(self) -> dict[str, ResampledKeypoints]:
         """What resampled() gives, for each class that has labelled joints."""
-        numbers = [k for k, found in enumerate(self._evaluate().matches) if found.num_truth.sum()]
+        numbers = [k for k, found in enumerate(self.similar.evaluation().matches) if found.num_truth.sum()]
         return {self.class_names[k]: self._resampled([k]) for k in numbers}
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO dataset; image ids are places in the sorted keys, from 1."""
-        targets = self._sorted(1)
-        annotations = [
-            {"image_id": i, **annotation} for i, target in enumerate(targets, start=1) for annotation in _truths(target)
-        ]
+        truth = self.similar.ground_truth()
         joints = {
             "keypoints": list(self.skeleton.joints),
             "skeleton": [[a + 1, b + 1] for a, b in self.skeleton.edges],
         }
-        return {
-            "images": [
-                {"id": i, "file_name": target.key, "width": target.width, "height": target.height}
-                for i, target in enumerate(targets, start=1)
-            ],
-            "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
-            "categories": [{"id": k, "name": name, **joints} for k, name in enumerate(self.class_names, start=1)],
-        }
+        return truth | {"categories": [category | joints for category in truth["categories"]]}
 
     def results(self) -> list[dict[str, Any]]:
         """The predictions as a COCO keypoint result list, with the ids of ground_truth()."""
-        return [
-            {"image_id": i, "category_id": label + 1, "keypoints": keypoints, "score": score}
-            for i, prediction in enumerate(self._sorted(0), start=1)
-            for label, keypoints, score in zip(
-                prediction.labels.tolist(),
-                prediction.keypoints.astype(np.float64).reshape(-1, 3 * len(self.skeleton)).tolist(),
-                prediction.scores.tolist(),
-                strict=True,
-            )
-        ]
-
-    def _evaluate(self) -> coco.Evaluation:
-        if not self.samples:
-            raise ValueError("no image was evaluated: the split is empty, or update() was never called")
-        if self._evaluation is None:
-            self._evaluation = coco.evaluate(self.ground_truth(), self.results(), "keypoints", self.skeleton.sigmas)
-        return self._evaluation
+        return self.similar.results()
 
     def _measure(self) -> Persons:
         """Each labelled person's joints, found or not."""
@@ -224,7 +204,7 @@ class KeypointMetric:
         shown = np.flatnonzero((target.keypoints[..., 2] > 0).any(axis=1) & ~target.is_crowd)
         truth = target.keypoints[shown].astype(np.float64)
         found = matched(
-            truth, target.labels[shown], target.oks_areas[shown],
+            truth, target.labels[shown], target.measured_areas[shown],
             prediction.keypoints, prediction.labels, np.array(self.skeleton.sigmas),
         )  # fmt: skip
         boxes = target.boxes_xyxy[shown].astype(np.float64)
@@ -235,91 +215,29 @@ class KeypointMetric:
         return Persons.measured(image, target.labels[shown], truth, found, sizes)
 
     def _resampled(self, classes: Sequence[int]) -> ResampledKeypoints:
-        keys, matches, persons = tuple(sorted(self.samples)), self._evaluate().matches, self._measure()
+        keys, matches, persons = tuple(sorted(self.samples)), self.similar.evaluation().matches, self._measure()
         chosen = persons.of_classes(classes)
         names = [name for name in ("pck", "pckh") if persons.share(name) is not None]
         counts = {name: chosen.of_images(name, len(keys)) for name in names}
         return ResampledKeypoints(ResampledAP(keys, [matches[k] for k in classes]), counts)
 
-    def _crowded(self, evaluation: coco.Evaluation) -> dict[str, float | None]:
-        indices = np.array([crowd_index(target) for target in self._sorted(1)])
+    def _crowded(self) -> dict[str, float | None]:
+        indices = np.array([crowd_index(self.samples[key][1]) for key in sorted(self.samples)])
         levels = np.digitize(indices, list(CROWD_LEVELS.values())[1:])
         weights = np.stack([levels == level for level in range(len(CROWD_LEVELS))]).astype(np.int64)
-        values = ResampledAP(tuple(sorted(self.samples)), evaluation.matches).resample(weights)["ap"]
-        named = zip(CROWD_LEVELS, values, strict=True)
+        named = zip(CROWD_LEVELS, self.similar.resampled().resample(weights)["ap"], strict=True)
         return {f"ap_crowd_{name}": float(value) if np.isfinite(value) else None for name, value in named}
 
-    def _per_class(self, evaluation: coco.Evaluation) -> dict[str, Any]:
-        return {
-            name: {
-                "ap": coco.defined(evaluation.precision[:, :, k].mean()),
-                "ap50": coco.defined(evaluation.precision[coco.IOU_50, :, k].mean()),
-                "pck": self._measure().of_classes([k]).share("pck"),
-                "num_truth": int(evaluation.matches[k].num_truth.sum()),
-            }
-            for k, name in enumerate(self.class_names)
-            if evaluation.matches[k].num_truth.sum()
-        }
 
-    def _precision_recall(self, evaluation: coco.Evaluation) -> dict[str, Any]:
-        """Precision as curves by class, for those that have truth."""
-        curves = {
-            name: {
-                "iou_50": evaluation.precision[coco.IOU_50, :, k].tolist(),
-                "iou_50_95": evaluation.precision[:, :, k].mean(axis=0).tolist(),
-            }
-            for k, name in enumerate(self.class_names)
-            if evaluation.matches[k].num_truth.sum()
-        }
-        return {"recall": RECALLS.tolist(), "per_class": curves}
-
-    def _counted(self, matches: coco.Matches, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return which[coco.IOU_50] & (matches.scores >= self.score_threshold)
-
-    def _sorted(self, part: int) -> list[Any]:
-        return [self.samples[key][part] for key in sorted(self.samples)]
-
-    def _check(self, prediction: Prediction, target: Target) -> None:
-        if prediction.key != target.key:
-            raise ValueError(f"the prediction of image {prediction.key} came with the target of {target.key}")
-        seen = self.samples.get(target.key)
-        if seen and not (
-            np.array_equal(seen[1].keypoints, target.keypoints) and np.array_equal(seen[1].labels, target.labels)
-        ):
-            raise ValueError(f"image {target.key} came twice with different targets: use unique keys")
-        areas = target.areas if target.areas is not None else target.labels
-        self._check_arrays(f"prediction of image {target.key}", prediction, prediction.scores)
-        self._check_arrays(f"target of image {target.key}", target, target.is_crowd, areas)
-
-    def _check_arrays(self, what: str, side: Prediction | Target, *columns: NDArray[Any]) -> None:
-        N = len(side.labels)
-        arrays: list[NDArray[Any]] = [side.boxes_xyxy, side.keypoints, side.labels, *columns]
-        shapes = [array.shape for array in arrays]
-        if shapes != [(N, 4), (N, len(self.skeleton), 3), *[(N,)] * (1 + len(columns))]:
-            raise ValueError(
-                f"{what}: shapes {shapes} must be [N, 4] for boxes_xyxy, [N, {len(self.skeleton)}, 3] for keypoints "
-                "and [N] for the rest"
-            )
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise ValueError(f"{what}: a joint, box, score or area is not finite; did the training diverge?")
-        if N and not 0 <= side.labels.min() <= side.labels.max() < len(self.class_names):
-            found = f"labels from {side.labels.min()} to {side.labels.max()}"
-            raise ValueError(f"{what}: {found}, but the {len(self.class_names)} classes count from 0")
+def _check(what: str, image: Prediction | Target, num_joints: int) -> None:
+    if image.keypoints.shape != (len(image.labels), num_joints, 3):
+        raise ValueError(
+            f"{what}: shape {image.keypoints.shape} must be [N, {num_joints}, 3] for keypoints, {len(image.labels)} "
+            "labels for N"
+        )
+    if not np.isfinite(image.keypoints).all():
+        raise ValueError(f"{what}: a joint is not finite; did the training diverge?")
 
 
-def _truths(target: Target) -> list[dict[str, Any]]:
-    """COCO's annotations of an image, without ids."""
-    boxes = target.boxes_xyxy.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    joints = target.keypoints.astype(np.float64)
-    return [
-        {
-            "category_id": int(target.labels[i]) + 1,
-            "bbox": boxes[i].tolist(),
-            "area": float(target.oks_areas[i]),
-            "iscrowd": int(target.is_crowd[i]),
-            "keypoints": joints[i].ravel().tolist(),
-            "num_keypoints": int((joints[i, :, 2] > 0).sum()),
-        }
-        for i in range(len(boxes))
-    ]
+def _flat(keypoints: NDArray[Any]) -> list[list[float]]:
+    return keypoints.astype(np.float64).reshape(-1, 3 * keypoints.shape[1]).tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.metrics import calibration
+from stages.metrics import calibration, ranking
 from stages.metrics.classification import Prediction, macro_means
 
 CHUNK_ELEMENTS = 2**21  # of one [resamples, images] array: 16 MiB
@@ -86,8 +86,7 @@ class MultiLabelMetric:
 
     def worst(self, count: int) -> list[str]:
         """Keys of the images with the lowest per_image() value, the worst first."""
-        quality = self.per_image()
-        return sorted(quality, key=lambda key: (quality[key], key))[:count]
+        return ranking.worst(self.per_image(), count)
 
     def resampled(self) -> "ResampledLabels":
         """map, micro_f1 and exact_match for bootstrap resamples of the images."""

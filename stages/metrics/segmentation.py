@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.metrics import ranking
 from stages.metrics.boundaries import boundaries
 
 IGNORED = 255  # a pixel that is not labelled, or that was given none of the classes
@@ -128,8 +129,7 @@ class SegmentationMetric:
 
     def worst(self, count: int) -> list[str]:
         """Keys of the images with the lowest mean IoU, the worst first."""
-        values = self.per_image()
-        return sorted(values, key=lambda key: (values[key], key))[:count]
+        return ranking.worst(self.per_image(), count)
 
     def resampled(self) -> "ResampledIoU":
         """miou, boundary_miou and pixel_accuracy for bootstrap resamples of the images."""

@@ -34,8 +34,8 @@ class HeatmapParams(Section):
     label: str | None = Field(None, description="class whose joints are found; null: the first of the dataset")
     crop: Literal["image", "box"] = Field(
         "image",
-        description="what the person fills. image: all of it, as predict and serve see it. box: the true box, where "
-        "there is one; numbers are then those of papers, but the gate, which has images alone, measures others",
+        description="what the person fills. image: all of it. box: the true box, where there is one, as papers "
+        "measure; a request then says the box beside the image, or the model sees all of it",
     )
     box_margin: float = Field(1.25, ge=1, le=3, description="side of the crop over that of the box; crop: box only")
     features: Literal["last", "pyramid"] = Field(
@@ -81,6 +81,11 @@ class Params(TaskParams):
     def input_px(self) -> tuple[int, ...]:
         """Of the canvas."""
         return self.image_size_px
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Of one that is trained to see a person's box."""
+        return self.arch == "heatmaps" and self.heatmaps.crop == "box"
 
     def misfits(self, backbone: BackboneParams) -> Iterator[str]:
         """Also levels that the backbone's feature maps do not give, and heatmaps coarser than its last map."""

@@ -37,6 +37,11 @@ class TaskParams(Section):
         """The sides of what the model gets; none where the kind does not say."""
         return ()
 
+    @property
+    def takes_boxes(self) -> bool:
+        """Whether a request may say, beside an image, which box of it is asked about."""
+        return False
+
     def misfits(self, backbone: BackboneParams) -> Iterator[str]:
         """What keeps the task from that backbone, with what would not; nothing if they fit."""
         arch = backbone.arch

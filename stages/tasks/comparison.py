@@ -23,6 +23,16 @@ REPORT_TOLERANCE = 0.005  # between the registered number and the one measured a
 
 
 @dataclass(frozen=True)
+class Questions:
+    """The test set as versions are asked about it, in its order."""
+
+    keys: list[str]
+    places: list[answers.Place]
+    boxes: list[answers.Box]  # what of each image the task looks at; None: all of it
+    targets: list[Any]
+
+
+@dataclass(frozen=True)
 class Measured:
     """One version's metric on the test set, and what it costs to ask it."""
 
@@ -48,9 +58,8 @@ def judge(name: str, champion: str, challenger: str, params: GateParams, seed: i
     images = StoredImages(dataset, "test", *task.columns, "sha256", "source")
     leaked = _leaked(images, [old, new])
     groups = {name: _groups(name, images) for name in params.slices if name != "class"}
-    keys, targets = _truth(task, images)
-    challenging = _measured(new, task, keys, targets, images)
-    reigning = _measured(old, task, keys, targets, images)
+    questions = _questions(task, images)
+    challenging, reigning = _measured(new, task, questions), _measured(old, task, questions)
     checks = [
         _report_check(task.main_metric, new, challenging),
         _leak_check(leaked, len(images), params.max_leaked),
@@ -94,33 +103,45 @@ def _leaked(images: StoredImages, versions: Sequence[registry.Version]) -> list[
     return sorted(tested[sha256] for sha256 in seen.intersection(tested))
 
 
-def _truth(task: tasks.Task, images: StoredImages) -> tuple[list[str], list[Any]]:
-    """Keys and targets of the test set, in its order."""
-    keys, targets = [], []
+def _questions(task: tasks.Task, images: StoredImages) -> Questions:
+    folder = images.dataset.folder / "shards"
+    rows = zip(*(images.table[c].to_pylist() for c in ("shard", "offset", "size")), strict=True)
+    asked = Questions([], [(folder / f"{shard}.tar", offset, size) for shard, offset, size in rows], [], [])
     for batch in Loader(task.samples(images), batch_size=32, seed=0).in_order():
-        keys += batch["key"]
-        targets += batch["target"]
-    return keys, targets
+        asked.keys.extend(batch["key"])
+        asked.boxes.extend(batch.get("box_xyxy", [None] * len(batch["key"])))
+        asked.targets.extend(batch["target"])
+    return asked
 
 
-def _measured(
-    version: registry.Version, task: tasks.Task, keys: Sequence[str], targets: Sequence[Any], images: StoredImages
-) -> Measured:
+def _measured(version: registry.Version, task: tasks.Task, asked: Questions) -> Measured:
     """Ask a version for all of the test set, in a process of its own with its own code, and measure the answers."""
-    table, folder = images.table, images.dataset.folder / "shards"
-    rows = zip(*(table[c].to_pylist() for c in ("shard", "offset", "size")), strict=True)
-    print(f"asking version {version.number} for {len(keys)} test images", flush=True)
-    places = [(folder / f"{shard}.tar", offset, size) for shard, offset, size in rows]
+    print(f"asking version {version.number} for {len(asked.keys)} test images", flush=True)
     latency: dict[str, float] = {}
+    boxes = asked.boxes if _is_told_boxes(version, asked) else None
+    lines = answers.answers_of(version.uri, asked.places, on_latency=latency.update, boxes=boxes)
     metric = task.metric()
     try:
-        for key, target, line in zip(
-            keys, targets, answers.answers_of(version.uri, places, on_latency=latency.update), strict=True
-        ):
+        for key, target, line in zip(asked.keys, asked.targets, lines, strict=True):
             metric.update([task.prediction(key, _answer(line, key))], [target])
     except ValueError as error:
         raise ValueError(f"version {version.number}: {error}") from None
     return Measured(version, metric, 1000 * latency["single_s"], registry.weights_mib(version))
+
+
+def _is_told_boxes(version: registry.Version, asked: Questions) -> bool:
+    """Whether a version can be told the boxes; ValueError where it can't and was evaluated in them."""
+    if not any(asked.boxes):
+        return False
+    if registry.takes_boxes(version):
+        return True
+    facts = registry.facts(registry.version_at(f"{version.name}/{version.number}"))
+    if document.task_section(facts["params"]).takes_boxes:
+        raise ValueError(
+            f"version {version.number} was evaluated in the true boxes, but registered before a request could say "
+            "one: it can't be measured as it was; --force moves the champion all the same"
+        )
+    return False
 
 
 def _answer(line: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from stages.models.heatmaps import HeatmapNet, decoded
 from stages.models.keypoint_rcnn import KeypointRCNN
 from stages.params.keypoints import Params
 from stages.params.skeleton import Skeleton
+from stages.tasks import boxes
 from stages.tasks.task import Explained
 
 if TYPE_CHECKING:
@@ -80,16 +81,11 @@ class Task:
             keypoints = torch.tensor(np.stack(batch["keypoints"]), dtype=torch.float32, device=device)
             keypoints[..., :2] /= self.params.heatmaps.stride_px
             return {"loss": heatmap_loss(model(batch["images"]), keypoints, self.params.heatmaps.sigma_cells)}
-        columns = (batch["boxes_xyxy"], batch["labels"], batch["keypoints"])
         targets = [
-            {
-                "boxes": torch.tensor(boxes, dtype=torch.float32, device=device),
-                "labels": torch.tensor(labels + 1, dtype=torch.int64, device=device),
-                "keypoints": torch.tensor(keypoints, dtype=torch.float32, device=device),
-            }
-            for boxes, labels, keypoints in zip(*columns, strict=True)
+            {**target, "keypoints": torch.tensor(joints, dtype=torch.float32, device=device)}
+            for target, joints in zip(boxes.targets(batch), batch["keypoints"], strict=True)
         ]
-        return model(batch["images"], _sizes(batch), targets)
+        return model(batch["images"], boxes.sizes(batch), targets)
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
         """Persons with their joints in pixels of the original image, best score first."""
@@ -123,18 +119,18 @@ class Task:
 
     def prediction(self, key: str, answer: Mapping[str, Any]) -> Prediction:
         """An answer of any version, whose classes and joints may be others, as a prediction for ours."""
-        boxes = [box for box in answer["boxes"] if box["label"] in self.found_classes]
+        known = [box for box in answer["boxes"] if box["label"] in self.found_classes]
         unknown = {"x": NOWHERE_PX, "y": NOWHERE_PX, "score": 0.0}
         joints = [
             [[joint["x"], joint["y"], joint["score"]] for name in self.skeleton.joints
              for joint in [box.get("joints", {}).get(name, unknown)]]
-            for box in boxes
+            for box in known
         ]  # fmt: skip
         return Prediction(
             key,
-            np.array([box["box_xyxy"] for box in boxes], np.float32).reshape(-1, 4),
-            np.array([box["score"] for box in boxes], np.float32),
-            np.array([self.found_classes.index(box["label"]) for box in boxes], np.int64),
+            np.array([box["box_xyxy"] for box in known], np.float32).reshape(-1, 4),
+            np.array([box["score"] for box in known], np.float32),
+            np.array([self.found_classes.index(box["label"]) for box in known], np.int64),
             np.array(joints, np.float32).reshape(-1, len(self.skeleton), 3),
         )
 
@@ -143,11 +139,7 @@ class Task:
         if self.by_heatmaps:
             score = model(batch["images"])[0].flatten(1).amax(1).mean()
             return Explained(score, f"{self.label}, joints {float(score.detach()):.2f}")
-        found = model(batch["images"], _sizes(batch), None)[0]
-        if not len(found["scores"]):
-            return Explained(None, "nothing found")
-        score, label = found["scores"][0], self.classes[int(found["labels"][0]) - 1]
-        return Explained(score, f"{label} {float(score.detach()):.2f}", tuple(found["boxes"][0].tolist()))
+        return boxes.explained(model(batch["images"], boxes.sizes(batch), None)[0], self.classes)
 
     def untrained(self, backbone: Backbone, train: Images) -> nn.Module:
         """The backbone with a neck and head as they were initialised."""
@@ -192,15 +184,15 @@ class Task:
         ]
 
     def _by_regions(self, model: nn.Module, batch: Batch) -> list[Prediction]:
-        found = model(batch["images"], _sizes(batch), None)
+        found = model(batch["images"], boxes.sizes(batch), None)
         predictions = []
         for output, placement, target in zip(found, batch["placement"], batch["target"], strict=True):
-            boxes, joints = (output[name].float().cpu().numpy() for name in ("boxes", "keypoints"))
+            corners, joints = (output[name].float().cpu().numpy() for name in ("boxes", "keypoints"))
             places = placement.to_original(joints[..., [0, 1, 0, 1]])[..., :2]
             predictions.append(
                 Prediction(
                     target.key,
-                    placement.to_original(boxes).clip(0, [target.width, target.height] * 2),
+                    placement.to_original(corners).clip(0, [target.width, target.height] * 2),
                     output["scores"].float().cpu().numpy(),
                     output["labels"].cpu().numpy() - 1,
                     np.concatenate([places, joints[..., 2:]], -1).astype(np.float32),
@@ -220,7 +212,3 @@ def _person(target: Target, points: NDArray[np.float64], scores: NDArray[np.floa
         np.zeros(1, np.int64),
         keypoints[None].astype(np.float32),
     )
-
-
-def _sizes(batch: Batch) -> list[tuple[int, int]]:
-    return [placement.content_px for placement in batch["placement"]]

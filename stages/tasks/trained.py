@@ -1,5 +1,6 @@
 """A fine-tuned model on disk: models/TASK."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,16 @@ class Trained:
             raise ValueError(f"{path} does not fit its own model.json: {report.summary()}")
         self.model.eval()
 
-    def answers(self, files: list[bytes]) -> list[dict[str, Any]]:
-        """Encoded images to plain JSON answers; ValueError names the first image that can't be read."""
+    def answers(
+        self, files: Sequence[bytes], boxes_xyxy: Sequence[Sequence[float] | None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Encoded images, and perhaps the box of each that is asked about, to plain JSON answers.
+
+        ValueError names the first image that can't be read, or whose box is none.
+        """
         if not files:
             return []
-        predictions, _ = predict(self.task, self.model, self.task.samples(LooseImages(files)))
+        predictions, _ = predict(self.task, self.model, self.task.samples(LooseImages(files, boxes_xyxy)))
         return [self.task.answer(prediction) for prediction in predictions]
 
 

@@ -12,6 +12,7 @@ from stages.tracking import outside
 from stages.tracking.process import child_of_this_process
 
 Place = tuple[Path, int, int | None]  # an encoded image: file, offset and size in bytes (None: to the end of the file)
+Box = Sequence[float] | None  # which part of an image is asked about, x1, y1, x2, y2; None: all of it
 STALL_S = 600
 
 
@@ -21,18 +22,21 @@ def answers_of(
     on_progress: Callable[[int, int], None] | None = None,
     on_latency: Callable[[dict[str, float]], None] | None = None,
     stall_s: int = STALL_S,
+    boxes: Sequence[Box] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """What a model says of images, in their order: {"answer": ...}, or {"error": why this image can't be read}.
 
     The images are read and the answers come in small parts, whatever their number. on_progress gets the counts done and
     total. With on_latency the model is also timed, before its first answer: {"single_s": ..., "batched_s": ...}, median
-    seconds an image alone and in batches of 16, after a warm-up. RuntimeError with the model's reason when it can't be
+    seconds an image alone and in batches of 16, after a warm-up. boxes: one an image, which only versions with a column
+    for them are told of. RuntimeError with the model's reason when it can't be
     loaded, breaks, or says nothing for stall_s seconds.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (folder / "manifest").open("w", encoding="utf8") as manifest:
-            manifest.writelines(json.dumps([str(file.absolute()), *span]) + "\n" for file, *span in places)
+            asked = zip(places, boxes or [None] * len(places), strict=True)
+            manifest.writelines(json.dumps([str(file.absolute()), *span, box]) + "\n" for (file, *span), box in asked)
         arguments = [model_uri, str(folder / "manifest"), str(stall_s)] + (["--latency"] if on_latency else [])
         done = 0
         for line in _lines(outside.command("answer.py", *arguments), folder, model_uri):

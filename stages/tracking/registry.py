@@ -19,6 +19,7 @@ MODEL_HASH, REPORT_HASH = "visionline.model", "visionline.report"
 DECISION = "visionline.decision"  # the run that holds what the gate decided last of a version
 TEST_SET, TRAINED_ON = "visionline.test_set", "visionline.trained_on"
 CARD = "visionline.card"  # where the model card of a version lies
+BOX = "box_xyxy"  # column of a request
 HERE = Path(__file__).parent
 
 
@@ -133,6 +134,27 @@ def report(name: str, report_hash: str) -> dict[str, Any] | None:
     written = f"attributes.status = 'FINISHED' and tags.`dvc.out.reports/evaluate/{name}.json` = '{report_hash}'"
     runs = store.client().search_runs([store.experiment_id()], written, max_results=1)
     return mlflow.artifacts.load_dict(f"{runs[0].info.artifact_uri}/{name}.json") if runs else None
+
+
+def signature(takes_boxes: bool) -> Any:
+    """What a served model takes and gives: see stages/tracking/served.py."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    # MLflow takes whole numbers for no doubles, and a missing one for no list: what a box is, the model itself says.
+    box = [ColSpec(AnyType(), BOX, required=False)] if takes_boxes else []
+    inputs = Schema([ColSpec(DataType.binary, "image"), *box])
+    return ModelSignature(inputs, Schema([ColSpec(DataType.string, "answer")]))
+
+
+def takes_boxes(version: Version) -> bool:
+    """Whether a version can be told, beside an image, which box of it is asked about."""
+    import mlflow
+
+    store.client()
+    schema = mlflow.models.get_model_info(version.uri).signature.inputs
+    return BOX in schema.input_names()
 
 
 def log_model(run_id: str, name: str, model_folder: Path, signature: Any) -> str:

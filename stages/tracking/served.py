@@ -14,7 +14,10 @@ from stages.tasks.trained import Trained
 
 
 class VisionModel(PythonModel):
-    """Column `image`: bytes of an encoded image. Column `answer` of the result: JSON, documented at Task.answer."""
+    """Column `image`: bytes of an encoded image. Column `answer` of the result: JSON, documented at Task.answer.
+
+    Column `box_xyxy`, of models that take boxes: x1, y1, x2, y2 in pixels of the upright image; null: all of it.
+    """
 
     def load_context(self, context: Any) -> None:
         """Build the model from the safetensors that were registered with it."""
@@ -25,8 +28,11 @@ class VisionModel(PythonModel):
 
         A plain DataFrame says to MLflow that the schema is not in the type hints; without any it warns.
         """
+        images = list(model_input["image"])
+        given = model_input.get("box_xyxy", [None] * len(images))
+        boxes = [None if pd.api.types.is_scalar(box) and pd.isna(box) else box for box in given]
         try:
-            answers = self.trained.answers(list(model_input["image"]))
+            answers = self.trained.answers(images, boxes)
         except ValueError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame({"answer": [json.dumps(answer) for answer in answers]})

@@ -1,6 +1,7 @@
 """Images as tasks read them: those of a dataset, real ones among them, and those of anywhere else."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -121,3 +122,9 @@ def test_a_loose_image_is_upright_and_knows_its_size():
     assert [tuple(images.image(i).decode().shape) for i in range(3)] == [(3, 20, 40), (3, 40, 20), (3, 10, 30)]
     assert len({images.image(i).key for i in range(3)}) == len(images) == 3
     assert images.value("labels", 0) is None
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [5, 2, 3, 9], [1, 2, math.nan, 4], [1, 2, math.inf, 4], "box", 7])
+def test_a_box_that_is_none_is_named(box):
+    with pytest.raises(ValueError, match=r"image 1: box_xyxy .*: give \[x1, y1, x2, y2\] in pixels"):
+        LooseImages([picture(40, 20), picture(40, 20)], [None, box])

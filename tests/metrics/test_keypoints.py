@@ -31,7 +31,8 @@ def target(key: str, *persons: np.ndarray, labels=None, crowd=(), areas=None, jo
     count = len(keypoints)
     labels = np.array(labels if labels is not None else [0] * count, np.int64)
     is_crowd = np.array([i in crowd for i in range(count)], bool)
-    return Target(key, 200, 200, np.hstack([low, high]).reshape(-1, 4), labels, is_crowd, keypoints, areas)
+    boxes = np.hstack([low, high]).reshape(-1, 4)
+    return Target(key, 200, 200, boxes, labels, is_crowd, areas, keypoints=keypoints)
 
 
 def found(key: str, *persons: np.ndarray, scores=None, labels=None, joints: int = 6) -> Prediction:
@@ -79,7 +80,7 @@ def test_published_answers(name: str, shared_data: Path):
         scores = np.array([e["score"] for e in seen])
         made.update(
             [Prediction(key, np.zeros((count, 4)), scores, np.zeros(count, int), guesses)],
-            [Target(key, image["width"], image["height"], boxes, nobody, crowds, truths, areas)],
+            [Target(key, image["width"], image["height"], boxes, nobody, crowds, areas, keypoints=truths)],
         )
     numbers = made.compute()
     published = expected.get("keypoints") or expected["keypoints_crowd"]

@@ -15,7 +15,7 @@ PERSON = np.array([[40, 40, 2], [200, 40, 1], [200, 200, 0]], np.float32)
 def target(*persons):
     keypoints = np.array(persons, np.float32).reshape(-1, 3, 3)
     count = len(keypoints)
-    return Target("a", 320, 240, np.zeros((count, 4)), np.zeros(count, int), np.zeros(count, bool), keypoints)
+    return Target("a", 320, 240, np.zeros((count, 4)), np.zeros(count, int), np.zeros(count, bool), keypoints=keypoints)
 
 
 def found(*persons, scores):

@@ -1,40 +1,49 @@
-"""What the gate refuses and why, on a dataset of drawn squares; how a version answers is tested beside `answers`."""
+"""What the gate refuses and why, on a dataset of drawn squares; how a version answers is tested beside `answers`.
+
+And that models which see a person's box are measured as they were evaluated.
+"""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stages.data import history
 from stages.data.dataset import Dataset
-from stages.data.formats import imagefolder
+from stages.data.formats import coco, imagefolder
+from stages.data.samples import StoredImages
+from stages.data.shapes import write_coco
 from stages.ingest import ingest
+from stages.models import backbones, folder
 from stages.params.classification import Params
+from stages.params.document import task_section
 from stages.params.model import GateParams
-from stages.tasks import comparison
-from stages.tracking import answers, registry
+from stages.tasks import comparison, evaluation
+from stages.tasks import task as tasks
+from stages.tracking import answers, registry, store
 
 CLASSES = ("red", "green", "blue")
 SPLITS = {"train": 4, "test": 20}
 LENIENT = GateParams(slices=(), margin=0.5, resamples=200)
 
 
-def draw(folder: Path) -> None:
+def draw(root: Path) -> None:
     """Squares of a colour that differ in brightness."""
     rng = np.random.default_rng(0)
     for split, count in SPLITS.items():
         for i, name in enumerate(CLASSES):
-            (folder / split / name).mkdir(parents=True)
+            (root / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 40, (40, 40, 3)).astype(np.uint8)
                 pixels[..., i] += 10 * number
-                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
 
 
 @dataclass
@@ -60,7 +69,7 @@ class Registry:
         name, _, number = address.partition("/")
         return registry.Version(name, number, self.tags[number])
 
-    def answers_of(self, uri: str, places: list[Any], on_latency: Any) -> Iterator[dict[str, Any]]:
+    def answers_of(self, uri: str, places: list[Any], on_latency: Any, boxes: Any) -> Iterator[dict[str, Any]]:
         number = uri.rpartition("/")[2]
         self.asked.append(number)
         on_latency({"single_s": 0.01, "batched_s": 0.01})
@@ -72,10 +81,10 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("squares")
-    draw(folder / "source")
-    ingest(folder / "data/squares", imagefolder.read(folder / "source"), progress=False, workers=1)
-    return folder
+    root = tmp_path_factory.mktemp("squares")
+    draw(root / "source")
+    ingest(root / "data/squares", imagefolder.read(root / "source"), progress=False, workers=1)
+    return root
 
 
 @pytest.fixture
@@ -199,3 +208,81 @@ def test_costs_over_their_limits_block(known: Registry, monkeypatch: pytest.Monk
 def test_a_person_is_asked_for_where_the_gate_wants_one(known: Registry) -> None:
     known.add("2")
     assert judge(LENIENT.model_copy(update={"approval": True}))["needs_approval"] is True
+
+
+@dataclass
+class Arrows:
+    """A registry of its own with models that nothing has trained: what they find depends on what they see."""
+
+    dataset: Dataset
+    run_id: str
+
+    def params(self, crop: str) -> Any:
+        entry = {"kind": "keypoints", "dataset": "arrows", "backbone": "none", "training": {"steps": 1}}
+        entry |= {"arch": "heatmaps", "image_size_px": [64, 64], "pck_reference": "box", "pck_threshold": 0.5}
+        return task_section(entry | {"heatmaps": {"channels": 8, "label": "arrow", "crop": crop}})
+
+    def task(self, crop: str) -> tasks.Task:
+        return tasks.build(self.params(crop), self.dataset.classes, self.dataset.skeleton)
+
+    def images(self) -> StoredImages:
+        return StoredImages(self.dataset, "test", *self.task("box").columns)
+
+    def pck(self, model: Any, crop: str) -> float:
+        """As evaluate measures it."""
+        return evaluation.measure(self.task(crop), model, self.images()).compute()["pck"]
+
+    def register(self, number: int, crop: str, *, takes_boxes: bool) -> float:
+        """Add a version; returns the number that it was registered with."""
+        torch.manual_seed(number)
+        model, models = self.task(crop).model(backbones.build("resnet18")), Path(f"models/{number}/arrows")
+        facts = {"arch": "resnet18", "stem": "imagenet", "params": self.params(crop).model_dump(mode="json")}
+        facts |= {"classes": list(self.dataset.classes), "skeleton": self.dataset.skeleton.to_json()}
+        folder.write(models, model, facts, [])
+        uri = registry.log_model(self.run_id, "arrows", models, registry.signature(takes_boxes=takes_boxes))
+        told = self.pck(model, crop)
+        tags = {registry.MODEL_HASH: f"hash {number}", registry.TEST_SET: self.dataset.split_hash("test")}
+        tags |= {registry.TRAINED_ON: json.dumps([["arrows", "v1.dir"]]), "pck": f"{told:.4f}"}
+        assert registry.create_version("arrows", uri, self.run_id, tags) == str(number)
+        other = self.pck(model, "image" if crop == "box" else "box")
+        assert abs(told - other) > 2 * comparison.REPORT_TOLERANCE  # or nothing below could fail
+        return told
+
+
+@pytest.fixture
+def arrows(tmp_path: Path, use_database: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> Arrows:
+    write_coco(tmp_path / "source", 2, 2, 16, (96, 128), workers=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("cpu_threads: 1\n")
+    ingest(Path("data/arrows"), coco.read(tmp_path / "source"), progress=False, workers=1)
+    dataset = Dataset(Path("data/arrows"))
+    monkeypatch.setattr(history, "version_index", lambda name, digest, columns: dataset.table(columns=columns))
+    use_database(tmp_path)
+    return Arrows(dataset, store.client().create_run(store.experiment_id()).info.run_id)
+
+
+@pytest.mark.slow
+def test_models_that_see_boxes_are_measured_as_they_were_evaluated(
+    arrows: Arrows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (arrows.register(number, "box", takes_boxes=True) for number in (1, 2))
+    monkeypatch.setattr(comparison.document, "task_params", lambda name: arrows.params("box"))
+    gate = GateParams(slices=(), margin=1.0, resamples=200, max_latency_ratio=None)
+    decision = comparison.judge("arrows", "1", "2", gate, seed=0)
+    assert decision["passed"]
+    report, _, main, *_ = decision["checks"]
+    assert report["rule"] == "report" and report["numbers"]["measured"] == pytest.approx(second, abs=1e-9)
+    assert main["numbers"]["champion"] == pytest.approx(first, abs=1e-9)
+
+
+def test_a_version_is_told_boxes_by_what_it_was_evaluated_in(arrows: Arrows) -> None:
+    arrows.register(1, "box", takes_boxes=True)
+    arrows.register(2, "image", takes_boxes=False)
+    arrows.register(3, "box", takes_boxes=False)  # as before a request could say any
+    box, image, old = (registry.version(f"arrows/{number}") for number in (1, 2, 3))
+    for crop in ("box", "image"):  # whatever the task is today
+        asked = comparison._questions(arrows.task(crop), arrows.images())
+        assert any(asked.boxes)
+        assert comparison._is_told_boxes(box, asked) and not comparison._is_told_boxes(image, asked)
+        with pytest.raises(ValueError, match="version 3 was evaluated in the true boxes, but registered before"):
+            comparison._is_told_boxes(old, asked)

@@ -1,13 +1,12 @@
-"""An empty MLflow database, and a model without training: it says how long an image is, and of how many at once."""
+"""A project, and a model without training: it says how long an image is, of how many, in which box."""
 
-import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stages.tracking import store
+from stages.tracking import registry
 
 CODE = """
 import json, time
@@ -29,7 +28,9 @@ class Length(PythonModel):
                 raise RuntimeError("a hole in the model")
             if image == b"hang":
                 time.sleep(600)
-        return pd.DataFrame({"answer": [json.dumps({"bytes": len(image), "asked": len(images)}) for image in images]})
+        boxes = [{"box": box} for box in model_input["box_xyxy"]] if "box_xyxy" in model_input else [{}] * len(images)
+        told = [{"bytes": len(image), "asked": len(images), **box} for image, box in zip(images, boxes)]
+        return pd.DataFrame({"answer": [json.dumps(answer) for answer in told]})
 
 
 set_model(Length())
@@ -40,18 +41,15 @@ set_model(Length())
 def length_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the model lies."""
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
 
     folder = tmp_path_factory.mktemp("length")
     (folder / "length.py").write_text(CODE)
-    inputs, outputs = ColSpec(DataType.binary, "image"), ColSpec(DataType.string, "answer")
-    signature = ModelSignature(Schema([inputs]), Schema([outputs]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about an input example
         mlflow.pyfunc.save_model(
-            folder / "model", python_model=str(folder / "length.py"), pip_requirements=[], signature=signature
-        )
+            folder / "model", python_model=str(folder / "length.py"), pip_requirements=[],
+            signature=registry.signature(takes_boxes=True),
+        )  # fmt: skip
     return str(folder / "model")
 
 
@@ -64,28 +62,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying one none."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-        forget_the_store()
-        store.client()
-        forget_the_store()
-    return file
-
-
 @pytest.fixture
-def mlflow_project(migrated: Path, project: Path) -> Iterator[Path]:
+def mlflow_project(project: Path, use_database: Callable[[Path], None]) -> Path:
     """A working directory with an empty MLflow database of its own."""
-    shutil.copy(migrated, project / "mlflow.db")
-    forget_the_store()
-    yield project
-    forget_the_store()
-
-
-def forget_the_store() -> None:
-    for cached in (store.client, store.experiment_id, store.repository_root):
-        cached.cache_clear()
+    use_database(project)
+    return project

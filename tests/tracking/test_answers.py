@@ -61,6 +61,19 @@ def test_the_model_is_timed_alone_and_in_batches(project: Path, length_model: st
     assert latency["single_s"] > latency["batched_s"] > 0  # a call costs more than its rows
 
 
+def test_a_box_reaches_the_model_with_its_image(project: Path, length_model: str) -> None:
+    for i, content in enumerate((b"x", b"bad", b"xx", b"xxx")):
+        (project / f"{i}").write_bytes(content)
+    places: list[answers.Place] = [(project / f"{i}", 0, None) for i in range(4)]
+    box = (1 / 3, 2, 3.5, 4)
+    lines = list(answers.answers_of(length_model, places, boxes=[box, box, None, (0, 0, 5, 6)]))
+    told = [line.get("answer", line) for line in lines]
+    assert told == [
+        {"bytes": 1, "asked": 3, "box": list(box)}, {"error": "not an image"},
+        {"bytes": 2, "asked": 3, "box": None}, {"bytes": 3, "asked": 3, "box": [0, 0, 5, 6]},
+    ]  # fmt: skip
+
+
 def test_the_first_of_bad_bytes_is_named(project: Path, length_model: str) -> None:
     with pytest.raises(RuntimeError, match=r"can't answer: image 1: not an image"):
         answers.answers(length_model, [b"a", b"bad", b"bad"])

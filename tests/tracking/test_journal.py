@@ -1,11 +1,9 @@
 """The journal of champions against a real MLflow database."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,31 +17,20 @@ NAME = "cells"
 
 
 @pytest.fixture
-def model(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def model(use_database: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A registered model with four versions in an MLflow database of its own."""
     monkeypatch.chdir(tmp_path)
-    with registered(shutil.copy(migrated, tmp_path / "mlflow.db"), 4, monkeypatch):
-        yield NAME
+    use_database(tmp_path)
+    register(4)
+    return NAME
 
 
-@contextmanager
-def registered(database: Path, num_versions: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within the block a database is MLflow's, with a model of so many versions."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    forget_the_store()
+def register(num_versions: int) -> None:
+    """A model of so many versions."""
     client = store.client()
     client.create_registered_model(NAME)
     for _ in range(num_versions):
-        client.create_model_version(NAME, f"file://{database.parent}/model", None)
-    try:
-        yield
-    finally:
-        forget_the_store()
-
-
-def forget_the_store() -> None:
-    for cached in (store.client, store.experiment_id, store.repository_root):
-        cached.cache_clear()
+        client.create_model_version(NAME, "file:///nowhere/model", None)
 
 
 def move(action: str, version: str, **said: object) -> journal.Entry:
@@ -169,12 +156,13 @@ def test_who_was_champion_at_a_moment() -> None:
 
 
 def test_on_a_full_disk_alias_and_journal_agree_wherever_the_space_ends(
-    migrated: Path, disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    use_database: Callable[[Path], None], disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     state = disk(tmp_path / "state", 8)
-    with registered(shutil.copy(migrated, state.folder / "mlflow.db"), 2, monkeypatch):
-        outcomes = promoted_with_ever_more_space(state)
+    use_database(state.folder)
+    register(2)
+    outcomes = promoted_with_ever_more_space(state)
     assert {"nothing", "moved"} <= outcomes, outcomes
 
 

@@ -1,6 +1,5 @@
 """What MLflow is asked once and remembered until its database changes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tracked(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tracked(mlflow_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a finished run in an MLflow database of its own."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    forget_the_store()
     run = store.client().create_run(store.experiment_id(), tags={"dvc.out.models/cells": "c.dir"}).info.run_id
     store.client().set_terminated(run, "FINISHED")
-    forget_the_store()
-    yield project
-    forget_the_store()
-
-
-def forget_the_store() -> None:
     store.client.cache_clear()
     store.experiment_id.cache_clear()
+    return mlflow_project
 
 
 def never(*arguments: object, **options: object) -> None:

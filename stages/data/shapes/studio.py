@@ -5,8 +5,6 @@ import math
 import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from stages.data.shapes.textures import Rng
+from stages.data.workers import follow_parent
 
 JPEG_QUALITY = 90
 FEW = 64  # pictures that are drawn sooner than a process starts
@@ -63,7 +62,7 @@ def draw_all(draw: Callable[[Job], Result], jobs: Sequence[Job], title: str, wor
     if workers <= 1:
         return list(_watched(map(draw, jobs), len(jobs), title))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=follow_parent) as pool:
         try:
             return list(_watched(pool.map(draw, jobs, chunksize=16), len(jobs), title))
         except BaseException:
@@ -79,19 +78,6 @@ def _watched(results: Iterable[Result], total: int, title: str) -> Iterator[Resu
     else:
         yield from results
         console.print(f"{title}: {total} drawn", highlight=False, soft_wrap=True)
-
-
-def _start() -> None:
-    """Prepare a worker process: Ctrl-C is for the parent, and a killed parent takes its workers with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _cores() -> int:

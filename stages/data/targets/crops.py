@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from stages.data.samples import Box
 from stages.data.transforms import CANVAS_GREY
 from stages.params.augmentation import KeypointAugmentation
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.data import run_lengths, transforms
-from stages.data.samples import Encoded, Images
+from stages.data.samples import Box, Encoded, Images
 from stages.data.targets.canvas import CanvasSamples
-from stages.data.targets.crops import Box, Crop, fitted, varied
+from stages.data.targets.crops import Crop, fitted, varied
 from stages.metrics.keypoints import BOX_AREA_SHARE, Target
 from stages.params.augmentation import KeypointAugmentation
 from stages.params.keypoints import HeatmapParams
@@ -64,9 +64,11 @@ class KeypointSamples(CanvasSamples):
 
 
 class PersonSamples:
-    """Items: key str, target Target of one person or none, crop Crop, keypoints float [K, 3] on the canvas.
+    """Items: key str, target Target of one person or none, box_xyxy Box of that person or None, crop Crop, keypoints
+    float [K, 3] on the canvas.
 
-    The whole image is cropped, or the person's box if params.crop says so and there is one.
+    The whole image is cropped, or, if params.crop says so, the person's box, where nobody is labelled the one that is
+    asked about.
     """
 
     def __init__(
@@ -93,27 +95,25 @@ class PersonSamples:
         target = target_of(encoded, self.images.value("objects", index) or [], {self.label: 0}, self.skeleton)
         if self.augment_seed is None:
             target = _part(target, _largest(target))
-            crop = fitted(self._frame(target), canvas, self._margin(target))
+            frame, margin = self._frame(encoded, target)
+            crop = fitted(frame, canvas, margin)
         else:
             random = transforms.generator(self.augment_seed, epoch, encoded.key)
             target = _part(target, _any(target, random))
-            crop = varied(self._frame(target), canvas, self._margin(target), self.augmentation, random)
+            frame, margin = self._frame(encoded, target)
+            crop = varied(frame, canvas, margin, self.augmentation, random)
             pixels = transforms.recolour(pixels, self.augmentation, random)
             pixels = transforms.erased(pixels, self.augmentation.random_erasing, random)
         crop.draw(pixels, image)
-        return {"key": encoded.key, "target": target, "crop": crop, "keypoints": self._joints(target, crop)}
+        joints = self._joints(target, crop)
+        return {"key": encoded.key, "target": target, "box_xyxy": _box(target), "crop": crop, "keypoints": joints}
 
-    def _frame(self, target: Target) -> Box:
-        if self._has_box(target):
-            x1, y1, x2, y2 = (float(v) for v in target.boxes_xyxy[0])
-            return x1, y1, x2, y2
-        return 0.0, 0.0, float(target.width), float(target.height)
-
-    def _margin(self, target: Target) -> float:
-        return self.params.box_margin if self._has_box(target) else 1.0
-
-    def _has_box(self, target: Target) -> bool:
-        return self.params.crop == "box" and len(target.labels) > 0
+    def _frame(self, encoded: Encoded, target: Target) -> tuple[Box, float]:
+        """What is cropped, and the margin around it."""
+        box = _box(target) or encoded.asked_xyxy
+        if self.params.crop == "box" and box:
+            return box, self.params.box_margin
+        return (0.0, 0.0, float(target.width), float(target.height)), 1.0
 
     def _joints(self, target: Target, crop: Crop) -> NDArray[np.float64]:
         """x, y, visibility [K, 3] on the canvas; all 0 where there is nobody."""
@@ -136,8 +136,8 @@ def target_of(image: Encoded, objects: list[dict[str, Any]], number: dict[str, i
         np.array([o["bbox_xyxy"] for o in shown], dtype=np.float32).reshape(-1, 4),
         np.array([number[o["label"]] for o in shown], dtype=np.int64),
         np.array([o["is_crowd"] for o in shown], dtype=bool),
-        np.array(joints, dtype=np.float32).reshape(-1, K, 3),
         np.array([area_of(o, image.width, image.height) for o in shown], dtype=np.float32),
+        keypoints=np.array(joints, dtype=np.float32).reshape(-1, K, 3),
     )
 
 
@@ -182,6 +182,13 @@ def _any(target: Target, random: np.random.Generator) -> list[int]:
     """A person at random; none where nobody is shown."""
     shown = _shown(target)
     return [int(shown[random.integers(len(shown))])] if len(shown) else []
+
+
+def _box(target: Target) -> Box | None:
+    """Of the first person."""
+    for x1, y1, x2, y2 in target.boxes_xyxy.tolist():
+        return x1, y1, x2, y2
+    return None
 
 
 def _part(target: Target, persons: list[int]) -> Target:

@@ -136,6 +136,19 @@ def test_loose_images_have_nobody() -> None:
     assert loaded(samples)[1]["keypoints"].shape == (0, 3, 3)
 
 
+def test_a_box_that_is_asked_about_shows_what_the_label_would() -> None:
+    data, params = OneImage().image(0).data, {"crop": "box", "box_margin": 1.25}
+    expected, item = loaded(one_person(WHOLE, **params))
+    assert item["box_xyxy"] == tuple(WHOLE["bbox_xyxy"])
+    for crop in ("box", "image"):
+        asked = LooseImages([data], [WHOLE["bbox_xyxy"]])
+        told = PersonSamples(asked, "b", JOINTS, (64, 96), PLAIN, HeatmapParams(**params | {"crop": crop}))
+        image, item = loaded(told)
+        assert np.array_equal(image, expected) == (crop == "box") and item["box_xyxy"] is None
+    whole, _ = loaded(PersonSamples(LooseImages([data], [None]), "b", JOINTS, (64, 96), PLAIN, HeatmapParams(**params)))
+    np.testing.assert_array_equal(whole, loaded(one_person(WHOLE))[0])
+
+
 def test_the_area_is_that_of_the_mask_else_a_share_of_the_box() -> None:
     square = [[10.0, 10, 30, 10, 30, 30, 10, 30], [0.0, 0, 4, 0, 4, 4]]
     assert area_of(person(polygons=square, rle=None), 160, 80) == 400 + 8
