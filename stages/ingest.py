@@ -27,7 +27,7 @@ from stages.data.splits import SPLITS, parse_split
 from stages.params.section import Name
 from stages.tracking.full_disk import advised
 
-SHOWN_REJECTIONS = 10
+SHOWN_REJECTIONS, SHOWN_DEFECTS = 10, 5
 TERMINAL_PERIOD_S, LINES_PERIOD_S = 0.2, 10.0
 
 Outcomes = Generator[Outcome, None, None]
@@ -41,6 +41,7 @@ class IngestReport:
     unchanged: int = 0
     relabelled: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # path, reason
+    defects: list[tuple[str, str]] = field(default_factory=list)  # path, what is wrong in an image that came in
     splits: Counter[str] = field(default_factory=Counter)  # split -> samples
     classes: Counter[str] = field(default_factory=Counter)  # label -> samples; or boxes; or new samples, of a mask
     batch: int | None = None  # None: nothing was new
@@ -61,6 +62,8 @@ class IngestReport:
         self.added += isinstance(outcome, Arrived) and not outcome.outdated_in
         self.relabelled += isinstance(outcome, Arrived) and bool(outcome.outdated_in)
         self.splits[outcome.split] += 1
+        if isinstance(outcome, Arrived):
+            self.defects += [(outcome.record.path, defect) for defect in outcome.sample.row["defects"]]
         said = outcome.record.labels or [box.label for box in outcome.record.boxes or ()]
         self.classes.update(said or _in_mask(outcome))
 
@@ -71,6 +74,7 @@ class IngestReport:
             "unchanged": self.unchanged,
             "relabelled": self.relabelled,
             "rejected": [{"path": path, "reason": reason} for path, reason in self.rejected],
+            "defects": [{"path": path, "defect": defect} for path, defect in self.defects],
             "splits": {split: self.splits[split] for split in SPLITS if split in self.splits},
             "classes": dict(sorted(self.classes.items())),
             "batch": self.batch,
@@ -248,6 +252,10 @@ def _print_report(report: IngestReport, name: str, notes: tuple[str, ...]) -> No
         print(f"rejected {path}: {reason}")
     if len(report.rejected) > SHOWN_REJECTIONS:
         print(f"... and {len(report.rejected) - SHOWN_REJECTIONS:,} more rejected")
+    for path, defect in report.defects[:SHOWN_DEFECTS]:
+        print(f"taken with a defect, {path}: {defect}")
+    if len(report.defects) > SHOWN_DEFECTS:
+        print(f"... and {len(report.defects) - SHOWN_DEFECTS:,} more defects")
     for note in notes:
         print(f"note: {note}")
     splits = ", ".join(f"{split} {count:,}" for split, count in report.document()["splits"].items())

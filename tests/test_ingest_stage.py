@@ -387,6 +387,19 @@ def test_command_says_what_it_did(command, images, capsys, tmp_path):
     assert Description.read(tmp_path / "data" / "pets").licence == "CC0"
 
 
+def test_command_says_what_came_in_with_a_defect_and_only_then(command, images, capsys, tmp_path):
+    worn = source(images, defects=("object 2 has a box without area: dropped",), split="train")
+    assert command("--report", "report.json", source=worn) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "taken with a defect, 00.jpg: object 2 has a box without area: dropped"
+    assert lines[5:] == ["... and 25 more defects", "pets: 30 added, 0 unchanged, 0 relabelled, 0 rejected (train 30)"]
+    told = json.loads((tmp_path / "report.json").read_text())["defects"]
+    assert len(told) == 30 and told[7] == {"path": "07.jpg", "defect": "object 2 has a box without area: dropped"}
+    assert command("--report", "report.json", source=worn) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert json.loads((tmp_path / "report.json").read_text())["defects"] == []
+
+
 def test_failing_work_is_one_line_and_exit_code_1(command, images, capsys, tmp_path):
     assert command("--strict", source=source(images, items=bad_items(images))) == 1
     captured = capsys.readouterr()

@@ -74,6 +74,7 @@ def load_weights(model: nn.Module, file: Path) -> WeightsReport:
         changes=changes,
     )
     _refuse_partial(report, heads={name for name, key in keys.items() if key.startswith("heads.")})
+    _refuse_codes(file, {name: found[name] for name in report.matched if state[keys[name]].is_floating_point()})
     model.load_state_dict({keys[name]: found[name] for name in report.matched}, strict=False)
     return report
 
@@ -98,9 +99,19 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file} is not a file of tensors only ({reason}); save a state dict or safetensors") from None
+        raise ValueError(f"{file} is not a file of tensors only ({_reason(file, error)})") from None
     return _unwrapped(content, file)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file can't be read, in words that never advise to unpickle it."""
+    with file.open("rb") as content:
+        start = content.read(2)
+    if file.suffix == ".safetensors" and start in (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6))):
+        return "it is a pickle, as torch.save writes; call it .pth"
+    if isinstance(error, UnpicklingError):
+        return "it is no pickle, or one of more than tensors; save model.state_dict(), or safetensors"
+    return str(error).partition("\n")[0].partition(". ")[0] + "; is it whole?"
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -137,6 +148,9 @@ def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:
     other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if other:
         raise ValueError(f"{file} holds more than tensors: {_first(other)}; save model.state_dict() alone")
+    not_finite = [str(name) for name, value in content.items() if not value.float().isfinite().all()]
+    if not_finite:
+        raise ValueError(f"{file} holds values that are not finite: {_first(not_finite)}; its training failed")
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return dict(sorted(content.items()))
@@ -150,6 +164,13 @@ def _refuse_partial(report: WeightsReport, heads: set[str]) -> None:
     faults = [f"{title}: {_first(names)}" for title, names in problems if names]
     if faults:
         raise ValueError(f"{report.file} does not fit the model; {'; '.join(faults)}; is it another architecture?")
+
+
+def _refuse_codes(file: Path, weights: dict[str, Tensor]) -> None:
+    """Integers where weights must be are those of a quantized model, and mean nothing without their scales."""
+    codes = [f"{name} is {tensor.dtype}" for name, tensor in weights.items() if not tensor.is_floating_point()]
+    if codes:
+        raise ValueError(f"{file.name} holds integers for weights: {_first(codes)}; give a model that is not quantized")
 
 
 def _difference(row: tuple[str, Shape, Shape]) -> str:

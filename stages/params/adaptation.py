@@ -112,8 +112,10 @@ def _by_mode(value: Any, handler: ValidatorFunctionWrapHandler) -> Section:
     if isinstance(value, Section):
         return handler(value)
     keys = {"mode": value} if isinstance(value, str) else value
-    mode = keys.get("mode") if isinstance(keys, dict) else None
-    if mode not in MODES:
+    if not isinstance(keys, dict) or "mode" not in keys:
+        raise ValueError(f"must be a mode, or keys with `mode` among them; modes are: {', '.join(MODES)}")
+    mode = keys["mode"]
+    if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(MODES)}")
     return MODES[mode].model_validate(keys)
 

@@ -81,6 +81,11 @@ def has_batch_norm(arch: str) -> bool:
     return arch.endswith("_bn") if arch.startswith("vgg") else not arch.startswith(_LAYER_NORM_FAMILIES)
 
 
+def has_norm(arch: str) -> bool:
+    """Whether there are norms of any kind; only the first VGGs do without."""
+    return has_batch_norm(arch) or arch.startswith(_LAYER_NORM_FAMILIES)
+
+
 def stems_of(arch: str) -> tuple[str, ...]:
     """The values of `stem` that an architecture can be built with."""
     is_residual = arch.startswith(("resnet", "resnext", "wide_resnet"))

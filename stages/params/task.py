@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from stages.params.adaptation import AdaptationParams, FullParams
-from stages.params.backbone import DROP_PATH_FAMILIES, BackboneParams, has_batch_norm, has_drop_path, image_px_min_of
+from stages.params.backbone import (
+    DROP_PATH_FAMILIES,
+    BackboneParams,
+    has_batch_norm,
+    has_drop_path,
+    has_norm,
+    image_px_min_of,
+)
 from stages.params.section import Fraction, Name, Section
 from stages.params.training import TrainingParams
 
@@ -50,6 +57,8 @@ class TaskParams(Section):
             yield f"drop_path {self.drop_path}: {arch} has none; families that have it: {families}"
         if self.adaptation.mode == "bn_frozen" and not has_batch_norm(arch):
             yield f"adaptation bn_frozen: {arch} has no batch norms, nothing would be frozen; write full"
+        if self.adaptation.mode == "norm_only" and not has_norm(arch):
+            yield f"adaptation norm_only: {arch} has no norms, nothing of it would train; write head"
         side, least = min(self.input_px, default=None), image_px_min_of(arch)
         if side is not None and side < least:
             yield f"images of {side} px: {arch} needs at least {least} px a side"

@@ -210,6 +210,7 @@ def test_what_params_say_of_each_family_is_so(backbone):
     kinds = {type(module) for module in backbone.modules()}
     assert params.has_drop_path(backbone.arch) == (StochasticDepth in kinds)
     assert params.has_batch_norm(backbone.arch) == any(issubclass(kind, _BatchNorm) for kind in kinds)
+    assert params.has_norm(backbone.arch) == bool(backbone.norms())
 
 
 @torch.no_grad()

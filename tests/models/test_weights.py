@@ -140,6 +140,8 @@ def without(name):
         (lambda s: {}, "holds no state dict"),
         (lambda s: {"state_dict": {**s, "epoch": 3}}, "holds more than tensors: epoch"),
         (lambda s: [1, 2], "holds no state dict, but a list"),
+        (lambda s: {**s, "bn1.bias": s["bn1.bias"] + float("nan")}, r"not finite: bn1\.bias"),
+        (lambda s: {**s, "bn1.bias": s["bn1.bias"].to(torch.int8)}, r"integers .*bn1\.bias is torch\.int8"),
     ],
 )
 def test_anything_else_is_refused_and_changes_nothing(tmp_path, published, change, message):
@@ -179,6 +181,19 @@ def test_pickles_are_not_executed(tmp_path):
     with pytest.raises(ValueError, match="is not a file of tensors only"):
         read_weights(tmp_path / "w.pt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_nobody_is_advised_to_unpickle(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(ValueError, match=r"no pickle, or one of more than tensors; save model\.state_dict") as error:
+        read_weights(tmp_path / "whole.pt")
+    assert "weights_only" not in str(error.value) and error.value.__suppress_context__
+
+
+def test_a_pickle_under_the_name_of_safetensors_is_told(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"it is a pickle, as torch\.save writes; call it \.pth"):
+        read_weights(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])

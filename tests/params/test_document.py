@@ -98,7 +98,7 @@ def test_all_errors_at_once_with_their_paths(params_file):
         (KIND, f"{KIND}\n    adaptation: {{mode: lora, rank: 0}}", "tasks.cells.adaptation.rank", ["0"]),
         (KIND, f"{KIND}\n    adaptation: {{mode: head, k: 2}}", "tasks.cells.adaptation.k", ["unknown"]),
         (KIND, f"{KIND}\n    adaptation: {{mode: last_k, k: 5}}", "tasks.cells.adaptation.k", ["4", "5"]),
-        (KIND, f"{KIND}\n    adaptation: {{rank: 2}}", "tasks.cells.adaptation", ["None", "lora"]),
+        (KIND, f"{KIND}\n    adaptation: {{rank: 2}}", "tasks.cells.adaptation", ["must be a mode", "lora"]),
         (KIND, f"{KIND}\n    adaptation: {{mode: gradual, thaw_at: [0.5, 0.2]}}",
          "tasks.cells.adaptation.thaw_at", ["must not fall"]),
         ("stem: \"small\"", "stem: small\n    adaptation: head", "backbones.small-net.adaptation", ["unknown key"]),

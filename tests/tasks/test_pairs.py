@@ -73,6 +73,11 @@ def document_with(backbone: dict[str, Any], task: dict[str, Any]) -> dict[str, A
             "tasks.t.adaptation bn_frozen: swin_t has no batch norms, nothing would be frozen; write full",
         ),
         (
+            {"arch": "vgg11"},
+            {"kind": "classification", "adaptation": "norm_only"},
+            "tasks.t.adaptation norm_only: vgg11 has no norms, nothing of it would train; write head",
+        ),
+        (
             {"arch": "inception_v3", "image_px": 299},
             {"kind": "classification", "image_px": 64},
             "tasks.t.images of 64 px: inception_v3 needs at least 75 px a side",

@@ -4,7 +4,7 @@ import posixpath
 from pathlib import Path
 
 from stages.data.formats._files import Catalogue, relative, shared_folders, stem
-from stages.data.formats._voc_splits import SplitLists, read_split_lists
+from stages.data.formats._voc_splits import SplitLists, missing, read_split_lists
 from stages.data.formats._voc_xml import Annotation, read_annotation
 from stages.data.records import Record, Rejected, Source
 
@@ -25,7 +25,8 @@ def read(root: Path, images: Path | None = None) -> Source:
         raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
     lists = read_split_lists(root, files.paths)
     outcomes = _pair(found, pictures, lists)
-    outcomes += _unannotated(outcomes, pictures) + _unlisted(lists, files)
+    outcomes += _unannotated(outcomes, pictures)
+    outcomes += missing(lists, {_name(path) for path in files.paths}, "Annotations/{}.xml")
     outcomes += files.rejected + (pictures.rejected if images else [])
     outcomes.sort(key=lambda item: item.path)
     records = [item for item in outcomes if isinstance(item, Record)]
@@ -103,17 +104,6 @@ def _unannotated(outcomes: list[Record | Rejected], pictures: Catalogue) -> list
         if isinstance(item, Rejected):
             known.update(_nearest(pictures.stemmed(_name(item.path)), item.path))
     return [Rejected(path, "image without annotation") for path in pictures.images if path not in known]
-
-
-def _unlisted(lists: list[SplitLists], files: Catalogue) -> list[Rejected]:
-    """Names in ImageSets/Main with neither annotation nor image; with one of them they are reported already."""
-    there = {_name(path) for path in files.paths}
-    return [
-        Rejected(f"{item.base}Annotations/{name}.xml", "listed in ImageSets/Main, but not there")
-        for item in lists
-        for name in item.splits
-        if posixpath.basename(name) not in there
-    ]
 
 
 def _misnamed(annotations: list[Annotation], pictures: Catalogue) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.data.formats._files import Catalogue, stem
 from stages.data.formats._masks import Outcomes, find_names, masked, paired, source
-from stages.data.formats._voc_splits import SplitLists, read_split_lists
+from stages.data.formats._voc_splits import SplitLists, missing, read_split_lists
 from stages.data.records import Record, Rejected, Source
 
 # The value of a pixel is the place of its class (Everingham et al. 2010); 255 is the border of objects.
@@ -50,6 +50,8 @@ def read(root: Path, images: Path | None = None) -> Source:
     outcomes += [
         Rejected(item.path, f"listed in {_LISTS}, but without mask") for item in unmasked if stem(item.path) in listed
     ]
+    # One of which there is the image or the mask alone is told already.
+    outcomes += missing(lists, {stem(path) for path in (*candidates, *masks)}, "JPEGImages/{}.jpg")
     outcomes += files.rejected + (pictures.rejected if images else [])
     return source(outcomes, names.values(), notes)
 

@@ -52,7 +52,7 @@ def adapter(backbone: Backbone, params: AdapterParams) -> Plan:
     Raises ValueError for a backbone that has neither an attention or MLP nor a convolution with a centre.
     """
     frozen.train_norms_only(backbone)
-    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and _has_centre(m)]
+    convolutions = [m for m in backbone.net.modules() if isinstance(m, nn.Conv2d) and _has_centre(m)]
     if not insert(backbone, params.bottleneck) and not convolutions:
         raise ValueError(f"adapter: {backbone.arch} has no layer that adapters are for; choose another mode")
     for layer in convolutions:

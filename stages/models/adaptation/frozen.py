@@ -37,14 +37,14 @@ def norm_only(backbone: Backbone, params: NormOnlyParams) -> Plan:
 
 def bitfit(backbone: Backbone, params: BitfitParams) -> Plan:
     """The biases; batch norms keep their statistics, which would be more change than any bias."""
-    for name, weight in backbone.named_parameters():
+    for name, weight in backbone.net.named_parameters():
         weight.requires_grad_(name.endswith("bias"))
     backbone.freeze_statistics()
     return Plan()
 
 
 def train_norms_only(backbone: Backbone) -> None:
-    """Freeze all of a backbone but its norms."""
-    backbone.requires_grad_(False)
+    """Freeze all of a backbone but its norms; layers that make its maps are as new as the head, and train."""
+    backbone.net.requires_grad_(False)
     for norm in backbone.norms():
         norm.requires_grad_(True)

@@ -41,7 +41,7 @@ def lora(backbone: Backbone, params: LoraParams) -> Plan:
 
     What is smaller (depthwise filters), and biases and norms, stay as they are. Raises ValueError if nothing is larger.
     """
-    backbone.requires_grad_(False)
+    backbone.net.requires_grad_(False)
     backbone.freeze_statistics()
     found = [(module, name) for module, name in _weights(backbone) if _is_larger(getattr(module, name), params.rank)]
     if not found:
@@ -59,7 +59,7 @@ def merge(backbone: Backbone) -> None:
 
 
 def _weights(backbone: Backbone) -> Iterator[tuple[nn.Module, str]]:
-    for module in backbone.modules():
+    for module in backbone.net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             yield module, "weight"
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:

@@ -150,7 +150,7 @@ class TestVoc:
         lists = tmp_path / "VOC2012/ImageSets/Segmentation"
         lists.mkdir(parents=True)
         (lists / "train.txt").write_text("a\n")
-        (lists / "val.txt").write_text("b\nc\n")
+        (lists / "val.txt").write_text("b\nc\ngone\n")
         return tmp_path
 
     def test_images_without_mask_are_said_once(self, kit: Path):
@@ -162,6 +162,7 @@ class TestVoc:
         assert rejected(source) == {
             "VOC2012/SegmentationClass/x.png": "mask without image",
             "VOC2012/JPEGImages/c.jpg": "listed in ImageSets/Segmentation/, but without mask",
+            "VOC2012/JPEGImages/gone.jpg": "listed in ImageSets/Segmentation, but not there",
         }
         assert source.notes == ("2 images have no mask: left out",)
         assert list(source.classes)[:2] == ["background", "aeroplane"] and len(source.classes) == 21

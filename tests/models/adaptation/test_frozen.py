@@ -1,12 +1,15 @@
 """Which tensors each mode lets change, batch norms' statistics among them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from stages.models import backbones
 from stages.models.adaptation.adapt import adapt
 from stages.models.classifier import Classifier
-from stages.params.adaptation import BnFrozenParams, NormOnlyParams
+from stages.params.adaptation import MODES, BnFrozenParams, NormOnlyParams
 
 HEAD = {"heads.fc.weight", "heads.fc.bias"}
 KINDS = {
@@ -45,6 +48,17 @@ def test_what_a_step_changes(parts, mode, keys, expected):
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         name for name in HEAD | expected if name in dict(model.named_parameters())
     }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_layers_that_make_maps_are_new_and_train_whole(parts, mode):
+    """A transformer's simple feature pyramid is not pretrained: frozen, it would stay random."""
+    model = parts.small()
+    model.backbone.layout = replace(model.backbone.layout, feature_layers=lambda: [nn.Conv2d(8, 8, 3)])
+    model.backbone.features_only()
+    adapt(model, MODES[mode]()).at(0, 10)
+    trained = {name: p.requires_grad for name, p in model.backbone.feature_layers.named_parameters()}
+    assert trained == {"0.weight": True, "0.bias": True}
 
 
 def test_dropout_of_what_trains_stays_on_and_that_of_what_is_frozen_is_off(parts):
