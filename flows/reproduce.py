@@ -42,13 +42,16 @@ def reproduce(address: str, output: Path | None, console: Console) -> dict[str, 
         for dataset, digest in trained_on:
             _bring(worktree, dataset, digest)
             console.print(f"data/{dataset} is what it was trained on, byte for byte", highlight=False)
+        backbone = _backbone(worktree, name)
+        _lend_weights(worktree, backbone)
         settings = {
             "MLFLOW_TRACKING_URI": store.tracking_uri(),
             "PYTHONPATH": str(worktree),
             runs.COMMIT_VARIABLE: commit,
             runs.REPRODUCTION_VARIABLE: f"{name}/{number}",
         }
-        for stage in _needed(worktree, name, [dataset for dataset, _ in trained_on]):
+        validated = [f"validate@{dataset}" for dataset, _ in trained_on]
+        for stage in (*validated, f"pretrain@{backbone}", f"finetune@{name}"):
             _repeat(worktree, stage, settings)
         return _certified(name, number, worktree, output)
 
@@ -110,12 +113,26 @@ def _bring(worktree: Path, dataset: str, digest: str) -> None:
         raise WorkError("\n".join(f"data/{dataset} differs from version {digest}: {line}" for line in lines))
 
 
-def _needed(worktree: Path, name: str, datasets: list[str]) -> list[str]:
-    """The stages that lead to the model, in order, by their names at that commit."""
+def _backbone(worktree: Path, name: str) -> str:
+    """The backbone of a task at that commit."""
     task = document.load(worktree / document.PARAMS_FILE).tasks.get(name)
     if task is None:
         raise WorkError(f"params.yaml of the snapshot has no task {name!r}: it was renamed since it was registered")
-    return [*(f"validate@{dataset}" for dataset in datasets), f"pretrain@{task.backbone}", f"finetune@{name}"]
+    return task.backbone
+
+
+def _lend_weights(worktree: Path, backbone: str) -> None:
+    """Published weights are in no commit: the file of this checkout is lent, and the stage compares its hash."""
+    entry = document.load(worktree / document.PARAMS_FILE).backbones[backbone]
+    if not entry.weights or (worktree / entry.weights).is_file():
+        return
+    if not Path(entry.weights).is_file():
+        raise WorkError(
+            f"{entry.weights}, which backbone {backbone} starts from, is not here: put the file of sha256 "
+            f"{entry.weights_sha256} there"
+        )
+    (worktree / entry.weights).parent.mkdir(parents=True, exist_ok=True)
+    (worktree / entry.weights).symlink_to(Path(entry.weights).absolute())
 
 
 def _repeat(worktree: Path, stage: str, settings: Mapping[str, str]) -> None:

@@ -49,7 +49,7 @@ def downstream(params: document.Params, dataset: str | None) -> list[str]:
     return [
         name
         for name, task in params.tasks.items()
-        if dataset is None or dataset in (task.dataset, params.backbones[task.backbone].dataset)
+        if dataset is None or dataset in (task.dataset, params.backbones[task.backbone].trained_on)
     ]
 
 
@@ -81,7 +81,8 @@ def _num_new(params: document.Params, task: str) -> int | None:
 
     known, entry = records.read(), params.tasks[task]
     own = freshness.num_new(known, "finetune", task, entry.dataset)
-    backbone = freshness.num_new(known, "pretrain", entry.backbone, params.backbones[entry.backbone].dataset)
+    pretrained_on = params.backbones[entry.backbone].trained_on
+    backbone = freshness.num_new(known, "pretrain", entry.backbone, pretrained_on) if pretrained_on else 0
     return None if own is None or backbone is None else own + backbone
 
 

@@ -14,6 +14,7 @@ from flows import champion, history
 from flows import graph as graphs
 from flows.project import UsageError
 from stages.params import document, edit
+from stages.params.files import sha256_of
 from stages.tracking import cost, records, registry, settled
 from stages.tracking.process import locked, only_told
 
@@ -66,9 +67,19 @@ def _parameters(assignments: Mapping[str, str]) -> document.Params:
             edit.set_values(assignments)
             shown = ", ".join(f"{key}={value}" for key, value in assignments.items())
             history.commit_only([document.PARAMS_FILE], f"params: {shown}")
-        return document.load()
+        params = document.load()
+        return params if not (pins := _pins(params)) else _parameters(pins)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from None
+
+
+def _pins(params: document.Params) -> dict[str, str]:
+    """Hashes of the files of weights that have none yet: the files themselves are in no commit."""
+    return {
+        f"backbones.{name}.weights_sha256": sha256_of(Path(backbone.weights))
+        for name, backbone in params.backbones.items()
+        if backbone.weights and backbone.weights_sha256 is None and Path(backbone.weights).is_file()
+    }
 
 
 def _check_data(params: document.Params) -> None:

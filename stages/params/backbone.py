@@ -133,15 +133,27 @@ class BackboneParams(Section):
         "[-1, 1], which the published weights of googlenet and inception_v3, and some of timm's, expect"
     )
     weights: str | None = Field(None, description="safetensors or weights-only file to start from")
+    weights_sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of that file: `run` writes it here, and another file is refused"
+    )
     image_px: int = Field(224, ge=32, le=2048, description="side of the square training image, pixels")
     dropout: Fraction = 0.0
     drop_path: Fraction = Field(0.0, description="stochastic depth: rate of the last residual block (not all families)")
     label_smoothing: Fraction = 0.0
     augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
-    training: TrainingParams
+    training: TrainingParams | None = Field(None, description="null: the weights of the file stay as they are")
+
+    @property
+    def trained_on(self) -> str | None:
+        """The dataset of its pretraining; None where weights stay as they were published."""
+        return self.dataset if self.training else None
 
     @model_validator(mode="after")
     def _fits(self) -> "BackboneParams":
+        if self.training is None and not self.weights:
+            raise ValueError("give training, or weights of a file that stay as they are")
+        if self.weights_sha256 and not self.weights:
+            raise ValueError("weights_sha256 is of a file: give weights too")
         check_stem(self.arch, self.stem)
         if self.drop_path and not has_drop_path(self.arch):
             families = ", ".join(DROP_PATH_FAMILIES)

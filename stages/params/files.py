@@ -1,6 +1,7 @@
-"""Files and folders that are there whole or as they were before."""
+"""Files and folders that are there whole or as they were before, and what tells one file from another."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -63,3 +64,9 @@ def _no_space(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def sha256_of(file: Path) -> str:
+    """Hash of a file's content, as hex digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

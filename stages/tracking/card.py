@@ -80,13 +80,16 @@ def _lineage(name: str, params: TaskParams, version: Any) -> list[tuple[str, str
     stages = pointers.locked_stages()
     trained, pretrained = (pointers.deps(stages, s) for s in (f"finetune@{name}", f"pretrain@{params.backbone}"))
     data, source = f"data/{params.dataset}", f"data/{backbone.dataset}"
+    pretraining = f"{backbone.dataset}, version {pretrained.get(source, 'not known')}"
+    published = f"{Path(backbone.weights).name}, sha256 {backbone.weights_sha256}" if backbone.weights else "none"
     lock = Path("requirements.lock")
     packages = ", ".join(f"{package} {installed(package)}" for package in ("torch", "torchvision", "mlflow"))
     python = f"Python {platform.python_version()} on {platform.machine()}"
     return [
         ("version of the data (DVC)", trained.get(data) or version.tags.get("visionline.dataset_hash") or "not known"),
         ("backbone", f"{params.backbone}: {backbone.arch}, {backbone.objective}"),
-        ("pretrained on", f"{backbone.dataset}, version {pretrained.get(source, 'not known')}"),
+        ("published weights to start from", published),
+        ("pretrained on", pretraining if backbone.training else "nothing: weights as published"),
         ("weights and report (DVC)", f"{version.tags[registry.MODEL_HASH]}, {version.tags[registry.REPORT_HASH]}"),
         ("snapshot commit", version.tags.get("git.commit") or "none"),
         ("MLflow run", version.run_id),

@@ -29,6 +29,9 @@ def test_strides():
         ({"drop_path": 0.1}, "drop_path 0.1: resnet18 has none; families that have it: efficientnet, convnext, vit"),
         ({"arch": "mobilenet_v2", "drop_path": 0.1}, "drop_path 0.1: mobilenet_v2 has none"),
         ({"arch": "swin_t", "drop_path": 1.5}, "drop_path"),
+        ({"training": None}, "give training, or weights of a file that stay as they are"),
+        ({"weights_sha256": "0" * 64}, "weights_sha256 is of a file: give weights too"),
+        ({"weights": "a.pth", "weights_sha256": "0" * 63}, "weights_sha256"),
         (
             {"arch": "googlenet", "weights": "data/googlenet-1378be20.pth"},
             r"weights data/googlenet-1378be20.pth expect inputs in \[-1, 1\]; set stem to 'inception'",
@@ -43,3 +46,4 @@ def test_what_does_not_go_together_is_refused_with_what_does(changes, message):
 def test_what_goes_together_is_taken():
     assert backbone(arch="swin_t", drop_path=0.2).drop_path == 0.2
     assert backbone(arch="googlenet", stem="inception", weights="googlenet-1378be20.pth").stem == "inception"
+    assert (backbone().trained_on, backbone(weights="a.pth", training=None).trained_on) == ("pets", None)
