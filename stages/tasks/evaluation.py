@@ -20,6 +20,7 @@ from stages.tasks.trained import Trained, predict
 from stages.training.loop import device
 
 MODELS = Path("models")
+FEW_IMAGES = 20  # of fewer, resamples are too alike
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class Evaluation:
             "training": dict(self.training),
             **models,
             "differences": self.comparison["differences"],
-            "findings": findings(self.comparison["differences"], self.task.main_metric, self.settings.confidence),
+            "findings": findings(
+                self.comparison["differences"], self.task.main_metric, self.settings.confidence, len(self.images)
+            ),
         }
 
 
@@ -130,8 +133,11 @@ def _histories(key: str) -> Iterator[tuple[str, list[dict[str, float]]]]:
             yield name, history
 
 
-def findings(differences: Mapping[str, Any], metric: str, confidence: float) -> list[str]:
-    """What the paired differences of a metric say, in words."""
+def findings(differences: Mapping[str, Any], metric: str, confidence: float, num_images: int) -> list[str]:
+    """What the paired differences of a metric say, in words.
+
+    A percentile interval of few images is too narrow (Efron & Tibshirani 1993, chapter 14), which is said too.
+    """
     meaning = {"after-before": "fine-tuning", "after-scratch": "pretraining"}
     sentences = []
     for name, subject in meaning.items():
@@ -146,6 +152,8 @@ def findings(differences: Mapping[str, Any], metric: str, confidence: float) -> 
         else:
             verdict = f"no evidence that {subject} helps"
         sentences.append(f"{verdict}: {span} at {confidence:.0%} confidence")
+    if sentences and num_images < FEW_IMAGES:
+        sentences.append(f"the test split has only {num_images} images: such intervals are too narrow")
     return sentences
 
 

@@ -33,12 +33,12 @@ def difference(value, low, high):
     ],
 )
 def test_findings_by_interval(bounds, said):
-    assert evaluation.findings({"after-before": difference(*bounds)}, "top1", 0.95) == [said]
+    assert evaluation.findings({"after-before": difference(*bounds)}, "top1", 0.95, 100) == [said]
 
 
 def test_findings_of_the_control_are_about_pretraining():
     said = evaluation.findings(
-        {"after-before": difference(0.1, 0.05, 0.2), "after-scratch": difference(0.01, -0.1, 0.1)}, "top1", 0.9
+        {"after-before": difference(0.1, 0.05, 0.2), "after-scratch": difference(0.01, -0.1, 0.1)}, "top1", 0.9, 20
     )
     assert [sentence.partition(":")[0] for sentence in said] == [
         "fine-tuning helps", "no evidence that pretraining helps",
@@ -46,10 +46,15 @@ def test_findings_of_the_control_are_about_pretraining():
     assert said[0].endswith("at 90% confidence")
 
 
+def test_few_images_are_said_to_be_few():
+    said = evaluation.findings({"after-before": difference(0.1, 0.05, 0.2)}, "top1", 0.95, 8)
+    assert said[1:] == ["the test split has only 8 images: such intervals are too narrow"]
+
+
 def test_no_findings_without_intervals():
-    assert evaluation.findings({"after-before": difference(0.1, None, None)}, "top1", 0.95) == []
-    assert evaluation.findings({}, "top1", 0.95) == []
-    assert evaluation.findings({"after-before": {"top5": {"low": 1.0}}}, "top1", 0.95) == []
+    assert evaluation.findings({"after-before": difference(0.1, None, None)}, "top1", 0.95, 100) == []
+    assert evaluation.findings({}, "top1", 0.95, 100) == []
+    assert evaluation.findings({"after-before": {"top5": {"low": 1.0}}}, "top1", 0.95, 100) == []
 
 
 def test_curves_are_one_panel_a_quantity():
@@ -113,7 +118,7 @@ def test_a_report_is_whole_and_repeats(project):
     assert report["training"] == {"adaptation": {"mode": "full"}, "trainable_percent": 100.0}
     assert set(report["after"]["intervals"]["top1"]) == {"value", "low", "high"}
     low, high = (report["differences"]["after-before"]["top1"][end] for end in ("low", "high"))
-    assert -1 <= low <= report["after"]["top1"] - 1.0 <= high <= 1 and len(report["findings"]) == 1
+    assert -1 <= low <= report["after"]["top1"] - 1.0 <= high <= 1 and len(report["findings"]) == 2  # of 8 images
     pictures = {file.name for file in (target / "sorts").iterdir()}
     assert {"curves.png", "comparison.png", "worst.png", "random.png", "confusion.png", "predictions.csv"} <= pictures
     assert sorted(path.name for path in target.iterdir()) == ["sorts", "sorts.json"]
