@@ -26,7 +26,7 @@ def read(root: Path, images: Path | None = None) -> Source:
     pictures = Catalogue(images) if images else files
     annotations = read_annotation_files(root, files.paths)
     if not pictures.images:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     listing = _locate(annotations, pictures)
     unlisted, notes = _unlisted(listing, annotations, pictures)
     rejected = [*files.rejected, *(pictures.rejected if images else []), *unlisted]

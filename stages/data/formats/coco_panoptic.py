@@ -36,7 +36,7 @@ def read(root: Path, images: Path | None = None) -> Source:
             taken.add(item.path)
             outcomes.append(item)
     if not any(isinstance(item, Record) for item in outcomes) and not pictures.images:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     categories = {id: name for file in found for id, name in file.categories.items()}
     notes = _notes([file.folder for file in found], pictures, taken)
     return source(outcomes, (categories[id] for id in sorted(categories)), notes)

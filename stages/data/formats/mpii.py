@@ -52,7 +52,7 @@ def read(root: Path, images: Path | None = None) -> Source:
     if not persons:
         raise ValueError(f"{root}: looked for a JSON list of persons with joints_vis and for mpii_human_pose_*.mat")
     if not pictures.images:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     return Source(
         task="detection",
         classes={LABEL: LABEL},

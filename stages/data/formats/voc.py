@@ -22,7 +22,7 @@ def read(root: Path, images: Path | None = None) -> Source:
         first = "".join(f"; {item.path} is {item.reason}" for item in found[:1] if isinstance(item, Rejected))
         raise ValueError(f"no Pascal VOC annotation in {root}: looked for *.xml with <annotation> as its root{first}")
     if not pictures.images:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     lists = read_split_lists(root, files.paths)
     outcomes = _pair(found, pictures, lists)
     outcomes += _unannotated(outcomes, pictures)

@@ -29,7 +29,7 @@ def read(root: Path, images: Path | None = None) -> Source:
     pictures = Catalogue(images or root, image_folder="JPEGImages")
     candidates = [path for path in pictures.images if images or "/JPEGImages/" in f"/{path}"]
     if not candidates:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     names = find_names(root) or dict(enumerate(CLASSES))
     pairs, rejected = paired(
         (((_base(path, "JPEGImages", bool(images)), stem(path)), path) for path in candidates),

@@ -30,7 +30,7 @@ def read(root: Path, images: Path | None = None) -> Source:
     pictures = Catalogue(images, image_folder="images") if images else files
     config = read_config(root, files.paths)
     if not pictures.images:
-        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root}")
+        raise ValueError(f"no image in {pictures.root}: name the folder that holds the images of {root} with --images")
     splits = read_splits(files, pictures, config)
     pairs = _pair(files, pictures, config)
     if not any(pair.labels for pair in pairs):
