@@ -17,6 +17,7 @@ from flows import graph as graphs
 from flows import history
 from flows.project import LOCAL_STATE, UsageError, WorkError, dvc
 from stages.params import document
+from stages.params.backbone import BackboneParams
 from stages.tracking.process import child_of_this_process, locked
 
 REFS = "refs/visionline/*"
@@ -39,18 +40,19 @@ def reproduce(address: str, output: Path | None, console: Console) -> dict[str, 
     with locked(f"reproduce-{name}"), _worktree(commit, f"{name}-{number}") as worktree:
         console.print(f"{name} version {number}: commit {commit[:12]} in {worktree}", highlight=False)
         _connect(worktree)
-        for dataset, digest in trained_on:
+        backbone, entry = _backbone(worktree, name)
+        needed = {entry.dataset: graphs.pointer_hash(worktree / f"data/{entry.dataset}.dvc") or "", **dict(trained_on)}
+        for dataset, digest in needed.items():
             _bring(worktree, dataset, digest)
             console.print(f"data/{dataset} is what it was trained on, byte for byte", highlight=False)
-        backbone = _backbone(worktree, name)
-        _lend_weights(worktree, backbone)
+        _lend_weights(worktree, backbone, entry)
         settings = {
             "MLFLOW_TRACKING_URI": store.tracking_uri(),
             "PYTHONPATH": str(worktree),
             runs.COMMIT_VARIABLE: commit,
             runs.REPRODUCTION_VARIABLE: f"{name}/{number}",
         }
-        validated = [f"validate@{dataset}" for dataset, _ in trained_on]
+        validated = [f"validate@{dataset}" for dataset in needed]
         for stage in (*validated, f"pretrain@{backbone}", f"finetune@{name}"):
             _repeat(worktree, stage, settings)
         return _certified(name, number, worktree, output)
@@ -113,26 +115,29 @@ def _bring(worktree: Path, dataset: str, digest: str) -> None:
         raise WorkError("\n".join(f"data/{dataset} differs from version {digest}: {line}" for line in lines))
 
 
-def _backbone(worktree: Path, name: str) -> str:
-    """The backbone of a task at that commit."""
-    task = document.load(worktree / document.PARAMS_FILE).tasks.get(name)
+def _backbone(worktree: Path, name: str) -> tuple[str, BackboneParams]:
+    """The backbone of a task at that commit, by name and entry."""
+    params = document.load(worktree / document.PARAMS_FILE)
+    task = params.tasks.get(name)
     if task is None:
         raise WorkError(f"params.yaml of the snapshot has no task {name!r}: it was renamed since it was registered")
-    return task.backbone
+    return task.backbone, params.backbones[task.backbone]
 
 
-def _lend_weights(worktree: Path, backbone: str) -> None:
+def _lend_weights(worktree: Path, name: str, backbone: BackboneParams) -> None:
     """Published weights are in no commit: the file of this checkout is lent, and the stage compares its hash."""
-    entry = document.load(worktree / document.PARAMS_FILE).backbones[backbone]
-    if not entry.weights or (worktree / entry.weights).is_file():
+    if not backbone.weights or Path(backbone.weights).is_absolute():
         return
-    if not Path(entry.weights).is_file():
-        raise WorkError(
-            f"{entry.weights}, which backbone {backbone} starts from, is not here: put the file of sha256 "
-            f"{entry.weights_sha256} there"
-        )
-    (worktree / entry.weights).parent.mkdir(parents=True, exist_ok=True)
-    (worktree / entry.weights).symlink_to(Path(entry.weights).absolute())
+    link = worktree / backbone.weights
+    if not link.resolve().is_relative_to(worktree):
+        raise WorkError(f"backbones.{name}.weights {backbone.weights} leads out of the repository: give its full path")
+    if not Path(backbone.weights).is_file():
+        wanted = f" (sha256 {backbone.weights_sha256})" if backbone.weights_sha256 else ""
+        raise WorkError(f"{backbone.weights}, which {name} starts from, is not here: put that file there{wanted}")
+    if not link.is_file():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(backbone.weights).absolute())
 
 
 def _repeat(worktree: Path, stage: str, settings: Mapping[str, str]) -> None:

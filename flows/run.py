@@ -75,11 +75,14 @@ def _parameters(assignments: Mapping[str, str]) -> document.Params:
 
 def _pins(params: document.Params) -> dict[str, str]:
     """Hashes of the files of weights that have none yet: the files themselves are in no commit."""
-    return {
-        f"backbones.{name}.weights_sha256": sha256_of(Path(backbone.weights))
-        for name, backbone in params.backbones.items()
-        if backbone.weights and backbone.weights_sha256 is None and Path(backbone.weights).is_file()
-    }
+    try:
+        return {
+            f"backbones.{name}.weights_sha256": sha256_of(Path(backbone.weights))
+            for name, backbone in params.backbones.items()
+            if backbone.weights and backbone.weights_sha256 is None and Path(backbone.weights).is_file()
+        }
+    except OSError as error:
+        raise UsageError(f"weights {error.filename} can't be read: {error.strerror}") from None
 
 
 def _check_data(params: document.Params) -> None:

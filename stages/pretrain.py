@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.params import document
-from stages.params.backbone import BackboneParams
 from stages.params.files import sha256_of
 from stages.tracking.process import stage_main
 
@@ -33,7 +32,7 @@ def pretrain(key: str) -> None:
         backbone = backbones.from_params(params)
         backbone.set_drop_path(params.drop_path)
         model = objective.model(backbone)
-        published = _load_published(model, key, params) if params.weights else {}
+        published = _load_published(model, key, Path(params.weights), params.weights_sha256) if params.weights else {}
         training = params.training
         result = session.train(objective, model, dataset, training, seed, run) if training else loop.Result()
         facts = {
@@ -46,14 +45,13 @@ def pretrain(key: str) -> None:
         session.keep(Path("models") / key, backbone, objective.main_metric, result, facts, run)
 
 
-def _load_published(model: "nn.Module", key: str, params: BackboneParams) -> dict[str, str]:
+def _load_published(model: "nn.Module", key: str, file: Path, pinned: str | None) -> dict[str, str]:
     """Load the file of weights and print what of it fits; which file it was. ValueError if it is not the pinned one."""
     from stages.models.weights import load_weights
 
-    file = Path(params.weights or "")
     if not file.is_file():
         raise ValueError(f"backbones.{key}.weights: there is no file {file}; weights are in no commit: put it there")
-    found, pinned = sha256_of(file), params.weights_sha256
+    found = sha256_of(file)
     if pinned and found != pinned:
         raise ValueError(
             f"{file} has sha256 {found}, and backbones.{key}.weights_sha256 says {pinned}: "

@@ -64,9 +64,10 @@ def trained_on(stages: Mapping[str, Any], stage: str, model_hash: str) -> list[t
     if entry is None or model_hash not in [out["md5"] for out in entry["outs"]]:
         return None
     found: list[tuple[str, str]] = []
+    learns = not _is_published(stage, entry)
     for dep in entry["deps"]:
         group, _, name = dep["path"].partition("/")
-        if group == "data" and "/" not in name:
+        if group == "data" and "/" not in name and learns:
             found.append((name, dep["md5"]))
         elif group == "models":
             deeper = trained_on(stages, f"pretrain@{name}", dep["md5"])
@@ -74,6 +75,13 @@ def trained_on(stages: Mapping[str, Any], stage: str, model_hash: str) -> list[t
                 return None
             found += deeper
     return sorted(set(found))
+
+
+def _is_published(stage: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a stage took weights that others published, and learned nothing from the dataset that it waits for."""
+    verb, _, key = stage.partition("@")
+    params = entry.get("params", {}).get("params.yaml", {}).get(f"backbones.{key}", {})
+    return verb == "pretrain" and bool(params.get("weights")) and params.get("training") is None
 
 
 def deps(stages: Mapping[str, Any], stage: str) -> dict[str, str]:

@@ -148,7 +148,7 @@ def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:
     other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if other:
         raise ValueError(f"{file} holds more than tensors: {_first(other)}; save model.state_dict() alone")
-    not_finite = [str(name) for name, value in content.items() if not value.float().isfinite().all()]
+    not_finite = [str(n) for n, value in content.items() if value.is_floating_point() and not value.isfinite().all()]
     if not_finite:
         raise ValueError(f"{file} holds values that are not finite: {_first(not_finite)}; its training failed")
     if all(name.startswith("module.") for name in content):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stages.params.augmentation import ClassificationAugmentation
 from stages.params.section import Fraction, Name, Section
@@ -141,17 +141,24 @@ class BackboneParams(Section):
     drop_path: Fraction = Field(0.0, description="stochastic depth: rate of the last residual block (not all families)")
     label_smoothing: Fraction = 0.0
     augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
-    training: TrainingParams | None = Field(None, description="null: the weights of the file stay as they are")
+    training: TrainingParams | None = Field(
+        None, validate_default=True, description="null: the weights of the file stay as they are"
+    )
 
     @property
     def trained_on(self) -> str | None:
         """The dataset of its pretraining; None where weights stay as they were published."""
         return self.dataset if self.training else None
 
+    @field_validator("training")
+    @classmethod
+    def _needed(cls, training: TrainingParams | None, info: ValidationInfo) -> TrainingParams | None:
+        if training is None and not info.data.get("weights"):
+            raise ValueError("None is for weights of a file, which then stay as they are: give steps or epochs")
+        return training
+
     @model_validator(mode="after")
     def _fits(self) -> "BackboneParams":
-        if self.training is None and not self.weights:
-            raise ValueError("give training, or weights of a file that stay as they are")
         if self.weights_sha256 and not self.weights:
             raise ValueError("weights_sha256 is of a file: give weights too")
         check_stem(self.arch, self.stem)

@@ -81,7 +81,8 @@ def _lineage(name: str, params: TaskParams, version: Any) -> list[tuple[str, str
     trained, pretrained = (pointers.deps(stages, s) for s in (f"finetune@{name}", f"pretrain@{params.backbone}"))
     data, source = f"data/{params.dataset}", f"data/{backbone.dataset}"
     pretraining = f"{backbone.dataset}, version {pretrained.get(source, 'not known')}"
-    published = f"{Path(backbone.weights).name}, sha256 {backbone.weights_sha256}" if backbone.weights else "none"
+    pinned = f", sha256 {backbone.weights_sha256}" if backbone.weights_sha256 else ""
+    published = f"{Path(backbone.weights).name}{pinned}" if backbone.weights else "none"
     lock = Path("requirements.lock")
     packages = ", ".join(f"{package} {installed(package)}" for package in ("torch", "torchvision", "mlflow"))
     python = f"Python {platform.python_version()} on {platform.machine()}"

@@ -174,6 +174,7 @@ def _runs() -> Iterator[Run]:
 
 def _run(run: Any) -> Run:
     tags = run.data.tags
+    unread = (CODE, "data/") if run.data.params.get("training") == "None" else (CODE,)  # published weights stay as is
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return Run(
         id=run.info.run_id,
@@ -182,7 +183,7 @@ def _run(run: Any) -> Run:
         key=tags.get("visionline.key", ""),
         started=iso(run.info.start_time),
         seconds=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
-        deps={path: digest for path, digest in _stripped(tags, DEP).items() if not path.startswith(CODE)},
+        deps={path: digest for path, digest in _stripped(tags, DEP).items() if not path.startswith(unread)},
         outs=_stripped(tags, OUT),
         datasets={entry.dataset.name: entry.dataset.digest for entry in inputs},
         params=dict(run.data.params),

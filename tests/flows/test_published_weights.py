@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torchvision
@@ -50,6 +51,11 @@ def test_weights_stay_as_published_and_no_other_file_takes_their_place(clone: An
 
     certificate = json.loads(clone.ok("reproduce", "patterns@challenger", "--json"))
     assert certificate["verdict"] == "equal"
+    # The stage waits for shapes-imagenet and learns nothing from it.
+    assert [entry["dataset"] for entry in certificate["trained_on"]] == ["shapes-patterns"]
+    image = next((clone.root / "data/shapes-imagenet/index").glob("*.parquet"))
+    seen = json.loads(clone.ok("trace", f"image:{pq.read_table(image)['sha256'][0].as_py()}", "--json"))
+    assert not [model for model in seen["models"] if model["version"] == 2]
 
     published(clone.root / FILE, seed=2)
     done = clone.stage("pretrain", "shapes-resnet18")
@@ -57,4 +63,4 @@ def test_weights_stay_as_published_and_no_other_file_takes_their_place(clone: An
     assert "has sha256" in done.stderr and digest in done.stderr, done.stderr
     (clone.root / FILE).unlink()
     lost = clone.visionline("reproduce", "patterns@challenger")
-    assert (lost.returncode, f"put the file of sha256 {digest} there" in lost.stderr) == (1, True), lost.stderr
+    assert (lost.returncode, f"put that file there (sha256 {digest})" in lost.stderr) == (1, True), lost.stderr

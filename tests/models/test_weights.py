@@ -124,6 +124,10 @@ def test_counters_that_old_files_lack_are_not_missed(tmp_path, published):
     assert not load_weights(backbone(), tmp_path / "w.pt").missing
 
 
+def quantized(tensor):
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
 def without(name):
     return lambda state: {n: t for n, t in state.items() if n != name}
 
@@ -142,6 +146,7 @@ def without(name):
         (lambda s: [1, 2], "holds no state dict, but a list"),
         (lambda s: {**s, "bn1.bias": s["bn1.bias"] + float("nan")}, r"not finite: bn1\.bias"),
         (lambda s: {**s, "bn1.bias": s["bn1.bias"].to(torch.int8)}, r"integers .*bn1\.bias is torch\.int8"),
+        (lambda s: {**s, "bn1.bias": quantized(s["bn1.bias"])}, r"integers .*bn1\.bias is torch\.qint8"),
     ],
 )
 def test_anything_else_is_refused_and_changes_nothing(tmp_path, published, change, message):

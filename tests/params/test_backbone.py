@@ -29,7 +29,7 @@ def test_strides():
         ({"drop_path": 0.1}, "drop_path 0.1: resnet18 has none; families that have it: efficientnet, convnext, vit"),
         ({"arch": "mobilenet_v2", "drop_path": 0.1}, "drop_path 0.1: mobilenet_v2 has none"),
         ({"arch": "swin_t", "drop_path": 1.5}, "drop_path"),
-        ({"training": None}, "give training, or weights of a file that stay as they are"),
+        ({"training": None}, "None is for weights of a file, which then stay as they are: give steps or epochs"),
         ({"weights_sha256": "0" * 64}, "weights_sha256 is of a file: give weights too"),
         ({"weights": "a.pth", "weights_sha256": "0" * 63}, "weights_sha256"),
         (
