@@ -29,8 +29,6 @@ SOURCES = (  # dataset, folder, format, split, as the recipe says
     ("cifar", "cifar10-jpeg/test", "imagefolder", "test"),
 )
 BACKBONE, TASK = "tiny-resnet18", "objects"
-# Few or new weights learn at the head's rate, pretrained ones at the recipe's share of it.
-NEW = ("norm_only", "bitfit", "lora", "adapter")
 
 
 class Silent:
@@ -102,14 +100,7 @@ def measured(mode: str, seed: int, folder: Path, options: argparse.Namespace) ->
     from stages.training.throughput import peak_memory_mib
 
     params = document.load(RECIPE).tasks[TASK]
-    ratio = {"backbone_lr_ratio": 1.0} if mode in NEW else {}
-    training = params.training.model_copy(
-        update={
-            "steps": options.steps,
-            "validate_every": None,
-            "optimizer": params.training.optimizer.model_copy(update=ratio),
-        }
-    )
+    training = params.training.model_copy(update={"steps": options.steps, "validate_every": None})
     prepare_torch(seed, options.threads)
     dataset = Dataset(folder / "data" / params.dataset)
     task = tasks.build(params, dataset.classes)
