@@ -5,7 +5,7 @@ import glob
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,32 +111,34 @@ def _listed(digest: str) -> set[str]:
 def _derived(known: Records, seen: Sequence[Sighting]) -> tuple[dict[str, set[str]], set[str]]:
     """What evaluations wrote of test images: path in their folder -> DVC's objects; and the objects of other files.
 
-    Those are not this image's alone: a class map of one class is the same for each image of that size.
+    Those are not this image's alone: a class map of one class is the same for each image of that size, whoever measured
+    it, and an evaluation that did not meet the image may have drawn the same pictures of others.
     """
     tested, names = exposure.tested(seen), exposure.files(seen)
+    folders: dict[bool, set[str]] = {True: set(), False: set()}  # whether the image was measured
+    for run in known.runs:
+        if digest := exposure.folder_of(run):
+            folders[bool(tested.intersection(run.data.items()))].add(digest)
     derived: dict[str, set[str]] = {}
     others: set[str] = set()
-    for run in known.runs:
-        digest = exposure.folder_of(run)
-        if digest is None:
-            continue
-        is_tested = bool(tested.intersection(run.data.items()))
-        for path, md5 in _written(digest, is_tested).items():
-            if is_tested and path in names:
-                derived.setdefault(path, set()).add(md5)
-            else:
-                others.add(md5)
-    return derived, others
+    for path, md5 in _written(folders[True]):
+        if path in names:
+            derived.setdefault(path, set()).add(md5)
+        else:
+            others.add(md5)
+    if derived:
+        others.update(md5 for _, md5 in _written(folders[False]))
+    own = {path: md5s - others if path in exposure.OF_ALL else md5s for path, md5s in derived.items()}
+    return {path: md5s for path, md5s in own.items() if md5s}, others
 
 
-def _written(digest: str, is_wanted: bool) -> dict[str, str]:
-    """Path -> object of what an evaluation wrote; nothing where its list is lost, or not here and not needed."""
-    if not is_wanted and not objects.cached(digest).is_file():
-        return {}
-    try:
-        return history.listing(digest)
-    except FileNotFoundError:
-        return {}  # the run's files are in neither cache nor remote: there is nothing to delete
+def _written(digests: set[str]) -> Iterator[tuple[str, str]]:
+    """Path and object of all that evaluations wrote; their lists are brought from the remotes in one go.
+
+    Of a list that nobody has the files can't come back: there is nothing to delete, and nothing to spare.
+    """
+    for digest in sorted(digests - objects.fetch(digests)):
+        yield from history.listing(digest).items()
 
 
 def remove(name: str, planned: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The stage `convert`: what is exported comes back the same when it is ingested, and what a format loses is told."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +11,10 @@ import pytest
 from PIL import Image
 
 from stages.convert import convert, main
-from stages.data import formats, history, masks, objects
+from stages.data import formats
 from stages.data.dataset import Dataset
 from stages.data.index import Row
-from stages.data.records import VOID, Blob, Box, Mask, Record, Source
-from stages.data.versions import hash_path
+from stages.data.records import Blob, Box, Record, Source
 from stages.ingest import ingest
 
 CLASSES = {"cat": "house cat", "wild dog": "wild dog", "emu/ostrich": "Läufer", "unused": "unused"}
@@ -252,14 +249,11 @@ def test_imagefolder_tells_labels_that_are_no_folders_and_second_labels(here: Pa
 def test_a_dataset_of_another_kind_is_refused(here: Path) -> None:
     add("labels", classification(here / "source", a="cat"))
     add("boxes", detection(here / "source"))
-    add("maps", masked(here / "source", ["a"], [np.zeros((3, 4), np.uint8)]))
     for name, fmt, words in (
         ("labels", "voc", "voc holds boxes, the dataset is for classification: use imagefolder or coco"),
         ("labels", "yolo", "yolo holds objects, the dataset is for classification: use imagefolder or coco"),
         ("boxes", "imagefolder", "imagefolder holds labels of whole images, the dataset is for detection: use coco"),
         ("boxes", "mask-png", "mask-png holds a class for every pixel, the dataset is for detection: use coco"),
-        ("maps", "coco", "coco holds labels and objects, the dataset is for segmentation: use mask-png"),
-        ("maps", "yolo", "yolo holds objects, the dataset is for segmentation: use mask-png"),
     ):
         with pytest.raises(ValueError, match=words):
             convert(name, here / "out", fmt, progress=False)
@@ -288,10 +282,9 @@ def test_images_are_the_bytes_that_were_ingested_under_their_own_names(here: Pat
     }
 
 
-@pytest.mark.parametrize("fmt", ["coco", "voc", "yolo", "mask-png"])
+@pytest.mark.parametrize("fmt", ["coco", "voc", "yolo"])
 def test_the_same_dataset_gives_the_same_bytes(here: Path, fmt: str) -> None:
-    maps = [np.full((9, 12), number, np.uint8) for number in range(6)]
-    add("pets", masked(here / "source", NASTY, maps) if fmt == "mask-png" else detection(here / "source"))
+    add("pets", detection(here / "source"))
     for folder in ("one", "other"):
         convert("pets", here / folder, fmt, progress=False)
     one, other = (
@@ -344,89 +337,6 @@ def test_labels_that_xml_can_not_hold(here: Path) -> None:
         convert("odd", here / "odd", "voc", progress=False)
 
 
-def masked(root: Path, names: list[str], values: list[np.ndarray]) -> Source:
-    """A mask an image, of values that are places in the names, or VOID."""
-    records = []
-    for number, shown in enumerate(values):
-        path = f"{number % 2}/x.{'png' if number % 2 else 'jpg'}" if number < 2 else f"film {number}/a.b{number}.jpg"
-        height, width = shown.shape
-        size_px, orientation = ((height, width), 6) if number == 3 else ((width, height), 1)
-        picture(root / path, number, size_px=size_px, orientation=orientation)
-        Image.fromarray(shown).save(root / f"mask{number}.png")
-        mask = Mask(Blob(root / f"mask{number}.png"), dict(enumerate(names)), frozenset({VOID}))
-        split, group = ("train", "val", "test")[number % 3], ("film" if number == 4 else None)
-        records.append(Record(path, Blob(root / path), split, mask=mask, group=group))
-    classes = {name: name for name in names}
-    return Source("segmentation", classes, lambda: iter(sorted(records, key=lambda r: r.path)), licence="mine")
-
-
-def seen(dataset: Dataset) -> dict[str, Any]:
-    """sha256 -> split, and the class of each pixel as text."""
-    columns = ["sha256", "split", "shard", "mask_offset", "mask_size", "mask_labels"]
-    names = np.array([*dataset.classes, "nothing"])
-    found = {}
-    for row in dataset.table(columns=columns).to_pylist():
-        data = dataset.read(row["shard"], row["mask_offset"], row["mask_size"])
-        places = masks.placed(data, dict(enumerate(row["mask_labels"])), dataset.classes)
-        found[row["sha256"]] = (row["split"], names[places].tolist())
-    return found
-
-
-NASTY = ["zebra", "# no comment", "1 euro", "a: b", "Läufer", "2,3", "unused", "ant"]
-
-
-@pytest.mark.parametrize("names", [NASTY, [f"{n} euro" for n in range(8)], [f"c{n}" for n in range(254, -1, -1)]])
-def test_masks_keep_every_pixel_class_and_split(here: Path, names: list[str]) -> None:
-    rng = np.random.default_rng(0)
-    values = [rng.choice([*range(6), 7, VOID], (9, 12)).astype(np.uint8) for _ in range(5)]
-    values.append(np.full((4, 4), VOID, np.uint8))
-    dataset = add("maps", masked(here / "source", names, values))
-    report, copy = again("maps", "mask-png")
-    assert report["not held"] == {"groups of images": 1, "the licence": 1}
-    assert seen(copy) == seen(dataset) and len(seen(copy)) == 6
-    assert copy.classes == dataset.classes == tuple(names)
-    for split, path in (("train", "train/x.png"), ("test", "test/a.b2.png")):
-        number = {"train": 0, "test": 2}[split]
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(here / "out/maps as mask-png/masks" / path)), values[number]
-        )
-    assert (here / "out/maps as mask-png/LICENCE.txt").is_file()
-
-
-def test_more_classes_than_eight_bits_have(here: Path) -> None:
-    names = [f"c{n}" for n in range(300)]
-    values = [np.arange(60, dtype=np.uint16).reshape(6, 10) + first for first in (0, 240)]
-    values[1][0, 0] = 1000
-    dataset = add("maps", masked(here / "source", names, values))
-    copy = again("maps", "mask-png")[1]
-    assert seen(copy) == seen(dataset) and copy.classes == dataset.classes
-    # The reader sets 255 aside, which here is the class c255 on its way in, and no class on its way out.
-    assert {name for _, rows in seen(copy).values() for row in rows for name in row} > {
-        "nothing",
-        "c254",
-        "c255",
-        "c299",
-    }
-    assert (here / "out/maps as mask-png/classes.txt").read_text().splitlines()[254:257] == [
-        "254: c254", "256: c255", "257: c256",
-    ]  # fmt: skip
-
-
-def test_an_image_without_a_mask_is_left_out_and_told(here: Path) -> None:
-    source = masked(here / "source", ["a"], [np.zeros((3, 4), np.uint8)] * 2)
-    first, second = source.records()
-    records = [first, replace(second, mask=None)]
-    add("maps", replace(source, records=lambda: iter(records)))
-    assert convert("maps", here / "out", "mask-png", progress=False)["not held"] == {"images": 1, "the licence": 1}
-
-
-def test_a_class_that_is_no_line_is_named(here: Path) -> None:
-    add("maps", masked(here / "source", ["a", "b\nc"], [np.zeros((3, 4), np.uint8)]))
-    with pytest.raises(ValueError, match=r"class 'b\\nc' is no line of a classes.txt: mask-png can't hold it"):
-        convert("maps", here / "out", "mask-png", progress=False)
-    assert not (here / "out").exists()
-
-
 REAL = {
     "bccd": ("voc", "bccd", None),
     "coco-mini": ("coco", "coco-mini", None),
@@ -435,16 +345,11 @@ REAL = {
     "voc100": ("voc", "voc100-multiformat/gts/pascalvoc_format", "voc100-multiformat/images"),
     "clothing": ("imagefolder", "clothing-small", None),
 }
-MASKS = {
-    "camvid": ("camvid", "camvid", None),
-    "semantic": ("mask-png", "coco128-yolo/semantic_segmentation", "coco128-yolo/images"),
-    "panoptic": ("coco-panoptic", "coco128-yolo/panoptic_segmentation", "coco128-yolo/images"),
-}
 
 
 def real(shared_data: Path, name: str, num: int | None = 25) -> Source:
     """The first images of a real set, with their classes."""
-    fmt, folder, images = (REAL | MASKS)[name]
+    fmt, folder, images = REAL[name]
     source = formats.open_source(fmt, shared_data / folder, shared_data / images if images else None)
     records = [item for item in source.records() if isinstance(item, Record)][:num]
     used = {label for r in records for label in (*r.labels, *(box.label for box in r.boxes or ()))}
@@ -461,15 +366,6 @@ def test_real_data_come_back_in_their_own_format(here: Path, shared_data: Path, 
     assert said(copy) == said(dataset)
     assert copy.description == dataset.description
     assert report["images"] == len(dataset.table()) == 25
-
-
-@pytest.mark.parametrize("name", MASKS)
-def test_real_masks_come_back_pixel_by_pixel(here: Path, shared_data: Path, name: str) -> None:
-    dataset = add(name, real(shared_data, name, num=6))
-    report, copy = again(name, "mask-png", strict=True)
-    assert seen(copy) == seen(dataset) and len(seen(copy)) == 6
-    assert copy.classes == dataset.classes
-    assert report["splits"] == dataset.splits == copy.splits
 
 
 @pytest.mark.slow
@@ -492,50 +388,3 @@ def test_real_data_come_back_from_coco(here: Path, shared_data: Path, name: str)
             for thing, found in zip(row["objects"], after[digest]["objects"], strict=True):
                 assert thing.pop("bbox_xyxy") == pytest.approx(found.pop("bbox_xyxy"), abs=1e-12, rel=0)
     assert after == before
-
-
-def git(*arguments: str) -> str:
-    command = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def dvc_add(folder: Path) -> None:
-    """What `dvc add` leaves in the cache and beside the folder, without its second of starting."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    listing = [{"md5": hash_path(file), "relpath": file.relative_to(folder).as_posix()} for file in files]
-    contents = {entry["md5"]: file.read_bytes() for entry, file in zip(listing, files, strict=True)}
-    contents[hash_path(folder)] = json.dumps(listing).encode()
-    for md5, data in contents.items():
-        objects.write(Path(".dvc/cache/files/md5", md5[:2], md5[2:]), data)
-    pointer = f"outs:\n- md5: {hash_path(folder)}\n  hash: md5\n  path: {folder.name}\n"
-    folder.with_name(f"{folder.name}.dvc").write_text(pointer)
-
-
-def test_an_older_version_by_its_commit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    git("init", "--quiet")
-    (here / ".dvc").mkdir()
-    (here / ".dvc/config").write_text("")
-    commits = []
-    for labels in ({"a": "cat"}, {"a": "cat", "b": "dog"}):
-        add("pets", classification(here / "source", **labels))
-        dvc_add(here / "data/pets")
-        git("add", "data/pets.dvc")
-        git("commit", "--quiet", "--message", "more")
-        commits.append(git("rev-parse", "HEAD"))
-    objects.places.cache_clear()
-    history.listing.cache_clear()
-    shutil.rmtree("data/pets")  # nothing is checked out
-    reports = [convert("pets", here / commit[:7], "imagefolder", revision=commit, progress=False) for commit in commits]
-    assert [report["images"] for report in reports] == [1, 2]
-    assert [report["version"] for report in reports] == [history.version_at("pets", commit) for commit in commits]
-    assert [path.name for path in (here / commits[0][:7]).rglob("*.png")] == ["a.png"]
-    assert not list(Path(".visionline").glob("borrowed-*"))
-    with pytest.raises(ValueError, match=r"HEAD~5 holds no data/pets\.dvc"):
-        convert("pets", here / "x", "imagefolder", revision="HEAD~5", progress=False)
-    assert main(["pets", "x", "--format", "coco", "--rev", "nowhere"]) == 2
-    shutil.rmtree(".dvc/cache")
-    history.listing.cache_clear()
-    with pytest.raises(FileNotFoundError, match="is not in the cache"):
-        convert("pets", here / "x", "imagefolder", revision=commits[0], progress=False)
-    objects.places.cache_clear()

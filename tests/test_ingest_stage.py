@@ -1,7 +1,6 @@
 """Ingest: growth that rewrites nothing, the same bytes for the same source, and all or nothing when it fails."""
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from PIL import Image
 from stages import ingest as stage
 from stages.data.dataset import Dataset, Description
 from stages.data.records import Blob, Box, Record, Rejected, Source
-from stages.ingest import IngestReport, ingest, main
+from stages.ingest import IngestReport, ingest
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {"cat": "house cat", "dog": "dog"}
@@ -357,75 +356,6 @@ def test_killed_ingest_leaves_no_process_and_the_old_state(tmp_path, images):
     assert contents(folder) == before
 
 
-@pytest.fixture
-def command(tmp_path, images, monkeypatch):
-    """main() in an empty repository, for a stand-in of a format."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.formats, "names", lambda: ["fake"])
-    opened = {"source": source(images), "asked": None}
-
-    def open_source(*asked):
-        opened["asked"] = asked
-        return opened["source"]
-
-    monkeypatch.setattr(stage.formats, "open_source", open_source)
-    return lambda *args, **changes: (opened.update(changes), main(["pets", "images", "--format", "fake", *args]))[1]
-
-
-def test_command_says_what_it_did(command, images, capsys, tmp_path):
-    rejected = [Rejected(f"{i}.png", "no image") for i in range(12)]
-    noted = replace(source(images, split="val", items=rejected), notes=("10 images are in no annotation file",))
-    assert command("--report", "reports/x/ingest.json", "--licence", "CC0", source=noted) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "rejected 0.png: no image" and lines[10] == "... and 2 more rejected"
-    assert lines[11] == "note: 10 images are in no annotation file"
-    assert lines[-1] == "pets: 30 added, 0 unchanged, 0 relabelled, 12 rejected (val 30)"
-    report = json.loads((tmp_path / "reports/x/ingest.json").read_text())
-    assert report["added"] == 30 and len(report["rejected"]) == 12
-    assert report["rejected"][0] == {"path": "0.png", "reason": "no image"}
-    assert report["splits"] == {"val": 30} and report["classes"] == {"cat": 15, "dog": 15}
-    assert Description.read(tmp_path / "data" / "pets").licence == "CC0"
-
-
-def test_command_says_what_came_in_with_a_defect_and_only_then(command, images, capsys, tmp_path):
-    worn = source(images, defects=("object 2 has a box without area: dropped",), split="train")
-    assert command("--report", "report.json", source=worn) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "taken with a defect, 00.jpg: object 2 has a box without area: dropped"
-    assert lines[5:] == ["... and 25 more defects", "pets: 30 added, 0 unchanged, 0 relabelled, 0 rejected (train 30)"]
-    told = json.loads((tmp_path / "report.json").read_text())["defects"]
-    assert len(told) == 30 and told[7] == {"path": "07.jpg", "defect": "object 2 has a box without area: dropped"}
-    assert command("--report", "report.json", source=worn) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert json.loads((tmp_path / "report.json").read_text())["defects"] == []
-
-
-def test_failing_work_is_one_line_and_exit_code_1(command, images, capsys, tmp_path):
-    assert command("--strict", source=source(images, items=bad_items(images))) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
-    assert captured.err.startswith("ingest pets: x.jpg: no annotation")
-    assert not (tmp_path / "data" / "pets").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["Pets", "images", "--format", "fake"],
-        ["pets", "nowhere", "--format", "fake"],
-        ["pets", "images"],
-        ["pets", "images", "--format", "other"],
-        ["pets", "images", "--format", "fake", "--split", "train=2"],
-        ["pets", "images", "--format", "fake", "--images", "nowhere"],
-    ],
-)
-def test_wrong_use_is_exit_code_2(command, arguments, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(arguments)
-    assert left.value.code == 2
-    assert "error:" in capsys.readouterr().err
-
-
 def test_report_is_the_same_for_the_same_work(tmp_path, images):
     reports = [add(tmp_path / name, source(images, items=bad_items(images))).document() for name in "ab"]
     assert reports[0] == reports[1]
@@ -436,13 +366,3 @@ def test_progress_lines_when_there_is_no_terminal(tmp_path, images, capsys, monk
     monkeypatch.setattr(stage, "LINES_PERIOD_S", 0.0)
     add(tmp_path / "pets", source(images, items=bad_items(images)), progress=True)
     assert "32 read" in capsys.readouterr().err
-
-
-def test_real_source_from_the_command_line(tmp_path, shared_data):
-    arguments = [sys.executable, "-m", "stages.ingest", "bccd", shared_data / "bccd", "--format", "voc"]
-    run = subprocess.run(arguments, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
-    assert run.returncode == 0, run.stderr
-    dataset = Dataset(tmp_path / "data" / "bccd")
-    assert dataset.task == "detection" and set(dataset.classes) == {"RBC", "WBC", "Platelets"}
-    assert dataset.splits == {"train": 205, "val": 87, "test": 72}
-    assert sum(len(row) for row in dataset.table(columns=["objects"])["objects"].to_pylist()) > 4000

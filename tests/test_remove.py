@@ -102,6 +102,26 @@ def test_an_evaluation_that_came_later_keeps_its_files(here: Path) -> None:
     assert later.read_bytes() == b"answers without it" and there("streets") == LEFT | {"predictions.json"}
 
 
+def test_pictures_that_an_evaluation_without_the_image_drew_too_stay_there(here: Path) -> None:
+    other = {path: b"other " + data for path, data in WRITTEN.items()} | {"worst.png": WRITTEN["worst.png"]}
+    purged(Records((evaluated("old", OLD, WRITTEN), evaluated("new", NEW, other)), ()))
+    assert there("new") == {*WRITTEN} and there("old") == LEFT | {"worst.png"}
+    assert objects.cached(md5(WRITTEN["worst.png"])).is_file()
+
+
+def test_an_evaluation_whose_list_only_a_remote_has_keeps_its_objects(here: Path) -> None:
+    (here / ".dvc/config").write_text(f"[core]\n    no_scm = true\n['remote \"store\"']\n    url = {here / 'store'}\n")
+    plain = {f"predictions/{GONE}.png": b"one class"}
+    other = evaluated("new", NEW, {f"predictions/{STAYS}.png": b"one class", "curves.png": b"curves"})
+    known = Records((evaluated("old", OLD, WRITTEN | plain), other), ())
+    listing = objects.cached(exposure.folder_of(other) or "")
+    stored = here / "store/files/md5" / listing.relative_to(objects.places().cache)
+    objects.write(stored, listing.read_bytes())
+    listing.unlink()
+    assert purged(known)["cache"] == 3
+    assert objects.cached(md5(b"one class")).is_file()
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_image_that_nothing_was_measured_on_is_in_no_evaluation(here: Path, split: str) -> None:
     known = Records((evaluated("old", OLD, WRITTEN),), ())

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow.parquet
 
 from stages.data import index, masks
+from stages.data.dataset import Dataset
 from stages.data.images import inspect
-from stages.data.records import Blob, Record, Rejected
+from stages.data.records import Record, Rejected
 from stages.data.shards import Sample
 from stages.data.splits import DEFAULT_FRACTIONS, split_of
 from stages.data.workers import follow_parent
@@ -61,15 +62,17 @@ class Reader:
         if isinstance(item, Rejected):
             return item
         try:
-            return self._read(item)
+            outcome = self._read(item)
         except OSError as error:
             return Rejected(item.path, f"can't be read: {error.strerror or error}")
         except UnicodeEncodeError:
             return Rejected(item.path, "the name is not UTF-8")
         except ValueError as error:
             return Rejected(item.path, str(error))
+        # Here, because a hole in the dataset is no fault of the image.
+        return Unchanged(item, outcome.split) if _is_shown(self.known, outcome) else outcome
 
-    def _read(self, record: Record) -> Outcome:
+    def _read(self, record: Record) -> Arrived | Unchanged:
         data = record.image.read()
         sha256 = hashlib.sha256(data).hexdigest()
         key = index.key_of(record.path, sha256)
@@ -80,8 +83,6 @@ class Reader:
         if held is not None and held.said == {(annotation, split)}:
             return Unchanged(record, split)
         sample = _sample(record, data, mask, split, annotation)
-        if held is not None and mask is not None and _is_shown(self.known.folder, held, sample):
-            return Unchanged(record, split)
         return Arrived(record, split, sample, outdated_in=held.shards if held is not None else ())
 
     def _split(self, record: Record, sha256: str, held: index.Held | None) -> str:
@@ -109,18 +110,30 @@ def _sample(record: Record, data: bytes, mask: bytes | None, split: str, annotat
     return Sample(row | columns | {"defects": [*row["defects"], *stored.defects]}, data, stored.png)
 
 
-def _is_shown(folder: Path, held: index.Held, sample: Sample) -> bool:
+def _is_shown(known: index.Known, outcome: Arrived | Unchanged) -> bool:
     """Whether a dataset shows a sample with just this mask, though the source's list of names is another by now.
 
     That list grows with each new class; a sample whose pixels mean what they meant has no new annotation.
+    FileNotFoundError where the dataset lacks the shard that holds it.
     """
-    if len(held.said) > 1:  # merged branches disagree: one of them has to go
+    if not isinstance(outcome, Arrived) or not outcome.outdated_in:
         return False
-    row = _rows(folder / "index" / f"{held.shards[0]}.parquet").get(sample.row["key"], {})
-    if any(row.get(column) != sample.row[column] for column in _SHOWN) or sample.mask is None:
+    sample, mask, shard = outcome.sample, outcome.sample.mask, outcome.outdated_in[0]
+    held = known.get(sample.row["key"])
+    if mask is None or held is None or len(held.said) > 1:  # merged branches disagree: one of them has to go
         return False
-    stored = Blob(folder / "shards" / f"{held.shards[0]}.tar", row["mask_offset"], row["mask_size"]).read()
-    return np.array_equal(masks.values(stored), masks.values(sample.mask))
+    row = _rows(known.folder / "index" / f"{shard}.parquet").get(sample.row["key"], {})
+    if any(row.get(column) != sample.row[column] for column in _SHOWN):
+        return False
+    stored = _dataset(known.folder).read(shard, row["mask_offset"], row["mask_size"])
+    # The same pixels are the same bytes, unless another zlib packed them.
+    return stored == mask or np.array_equal(masks.values(stored), masks.values(mask))
+
+
+@lru_cache(maxsize=1)
+def _dataset(folder: Path) -> Dataset:
+    """The dataset that is added to: shards that are open stay open."""
+    return Dataset(folder)
 
 
 @lru_cache(maxsize=4)

@@ -17,6 +17,7 @@ EVALUATIONS = "reports/evaluate"  # a folder a task, which its run keeps as PICT
 PICTURES = "pictures"
 SHEETS = ("worst.png", "random.png")  # they show test images
 LISTS = ("predictions.csv", "predictions.json", "predictions_boxes.json", "ground_truth.json")  # of all test images
+OF_ALL = frozenset({*SHEETS, *LISTS})
 CARD_FILE = "card/card.html"
 
 Versions = dict[str, dict[str, history.Version | None]]
@@ -72,7 +73,7 @@ def files(sightings: "Iterable[Sighting]") -> frozenset[str]:
 
     shown = [sighting for sighting in sightings if sighting.split == "test"]
     maps = {f"predictions/{s.key}.png" for s in shown} | {f"cityscapes/{result_name(s.source)}" for s in shown}
-    return frozenset({*SHEETS, *LISTS, *maps})
+    return OF_ALL | maps
 
 
 def tested(sightings: "Iterable[Sighting]") -> set[tuple[str, str]]:

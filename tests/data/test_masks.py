@@ -236,6 +236,27 @@ def test_a_list_of_names_that_got_longer_changes_no_sample(folder):
     assert not any(Dataset(folder.data).table(columns=["defects"])["defects"].to_pylist())
 
 
+def test_the_masks_of_a_longer_list_are_compared_as_bytes(folder, monkeypatch):
+    shown = {i: numbered(i) for i in range(4)}
+    add(folder.data, folder(shown))
+    decoded, values = [], masks.values
+    monkeypatch.setattr(masks, "values", lambda data, *limit: decoded.append(data) or values(data, *limit))
+    assert add(folder.data, folder(shown, names=NAMES | {3: "bus"})).unchanged == 4
+    assert len(decoded) == 4
+    # What another zlib packed has other bytes, and the same pixels.
+    monkeypatch.setattr(masks, "encoded", lambda stored: png(stored, compress_level=0))
+    assert add(folder.data, folder(shown, names=NAMES | {3: "bus"})).unchanged == 4
+
+
+def test_a_shard_that_is_missing_is_no_fault_of_an_image(folder):
+    shown = {i: numbered(i) for i in range(4)}
+    add(folder.data, folder(shown))
+    (tar,) = (folder.data / "shards").iterdir()
+    tar.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{tar} is not there: get it with `dvc pull`"):
+        add(folder.data, folder(shown, names=NAMES | {3: "bus"}))
+
+
 @pytest.mark.parametrize("change", [{"split": "test"}, {"group": "film"}, {"defects": ("odd",)}])
 def test_what_else_changed_with_the_names_counts(folder, change):
     add(folder.data, folder({0: numbered(0), 1: numbered(1)}))

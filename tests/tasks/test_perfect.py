@@ -14,16 +14,30 @@ from PIL import Image
 
 from stages import export
 from stages.data import run_lengths
+from stages.data.lookup import Sighting
 from stages.data.samples import Encoded
-from stages.metrics import classification, detection, instance_segmentation, keypoints, multilabel, segmentation
+from stages.metrics import (
+    bootstrap,
+    classification,
+    detection,
+    instance_segmentation,
+    keypoints,
+    multilabel,
+    segmentation,
+)
 from stages.params.document import task_section
 from stages.params.skeleton import Skeleton
+from stages.tasks import evaluation
 from stages.tasks import task as tasks
-from stages.tracking import findings, requests
+from stages.tracking import exposure, findings, requests
 
 CLASSES = ("a", "b", "c")
 JOINTS = Skeleton(("left_top", "right_top", "left_bottom", "right_bottom"))
 ENTRY = {"dataset": "d", "backbone": "b", "training": {"steps": 1}}
+AGGREGATES = {  # files of an evaluation that tell of no single image
+    "classes.png", "classes.txt", "comparison.png", "confusion.png", "curves.png", "joints.png",
+    "precision_recall.png", "reliability.png",
+}  # fmt: skip
 NO_BOXES, NO_NUMBERS = np.zeros((0, 4), np.float32), np.zeros(0)
 
 
@@ -93,7 +107,8 @@ class Marked:
         numbers = self.mask(index, CLASSES)
         there = [n for n in range(3) if (numbers == n).any()]
         masks = {"mask_labels": [CLASSES[n] for n in there], "mask_pixels": [int((numbers == n).sum()) for n in there]}
-        return {"labels": [CLASSES[index % 3]], "objects": objects, **masks}[column]
+        told = {"key": f"{index:016x}", "source": f"{index}.png", "labels": [CLASSES[index % 3]], "objects": objects}
+        return {**told, **masks}[column]
 
     def mask(self, index, classes):
         """Stripes, of one class in some images, with a part that is not labelled."""
@@ -166,6 +181,20 @@ def test_whoever_reads_answers_reads_those_of_every_kind(task_and_truth):
         num_findings += len(labels)
     results.finish()
     assert len(json.loads(file.getvalue())["annotations"]) == num_findings > 0
+
+
+def test_whatever_an_evaluation_leaves_of_single_images_a_purge_knows(smallest, tmp_path):
+    task, targets = truth({**smallest, "evaluation": {"resamples": 50, "num_pictures": 4}})
+    metric = measured(task, [perfect(target, key) for key, target in targets.items()], targets)
+    metrics = {"before": metric, "after": metric}
+    compared = bootstrap.compare({name: metric.resampled() for name in metrics}, 50, 0.95, 0)
+    history = {"fine-tuned": [{"step": 1, "loss": 1.0}]}
+    done = evaluation.Evaluation("k", task, task.params, Marked(), metrics, history, compared, 0, {})
+    evaluation.write(done, tmp_path / "k.json", tmp_path / "k")
+    written = {file.relative_to(tmp_path / "k").as_posix() for file in (tmp_path / "k").rglob("*") if file.is_file()}
+    shown = [Sighting("d", key, "f" * 64, "test", [], f"{key}.png", "s", ("v",), 0) for key in targets]
+    assert written - AGGREGATES <= exposure.files(shown)
+    assert exposure.files(shown) & written > {"random.png", "worst.png"}, "answers"
 
 
 def test_answer_of_a_classifier_by_hand():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stages.data.lookup import Sighting
 from stages.data.transforms import fit
 from stages.metrics.cityscapes import LABEL_IDS
 from stages.metrics.segmentation import IGNORED, Prediction, Target
@@ -16,6 +17,7 @@ from stages.models.segmenter import PixelScores
 from stages.params.document import task_section
 from stages.tasks import segmentation
 from stages.tasks import task as tasks
+from stages.tracking import exposure
 
 ENTRY = {"kind": "segmentation", "dataset": "d", "backbone": "b", "training": {"steps": 1}}
 CLASSES = ("sky", "road", "car")
@@ -138,6 +140,9 @@ def test_results_are_index_pngs_and_cityscapes_own_files(tmp_path):
         metrics={"after": metric}, column=lambda name: sources, image=lambda key: np.zeros((30, 40, 3), np.uint8)
     )
     task.write_results(evaluation, tmp_path)
+    shown = [Sighting("d", key, "f" * 64, "test", [], source, "s", ("v",), 0) for key, source in sources.items()]
+    maps = {file.relative_to(tmp_path).as_posix() for file in tmp_path.glob("*/*")}
+    assert len(maps) == 4 and maps <= exposure.files(shown)  # which a purge looks for
     assert (tmp_path / "classes.txt").read_text().splitlines() == names
     for key in ("a", "b"):
         predicted, _ = metric.samples[key].maps()

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import pyarrow as pa
 
@@ -35,12 +36,17 @@ class Sample:
 
     path: str  # of its image in the export, '/' between parts
     row: Row
-    mask: bytes | None = None  # as the dataset stores it: values are places in the row's mask_labels, or VOID
+    read_mask: Callable[[], bytes] | None = None  # None: it has no mask
 
     @property
     def name(self) -> str:
         """File name of the image without suffix."""
         return posixpath.splitext(posixpath.basename(self.path))[0]
+
+    @cached_property
+    def mask(self) -> bytes | None:
+        """As the dataset stores it, read when it is asked for: places in the row's mask_labels, or VOID."""
+        return self.read_mask() if self.read_mask is not None else None
 
 
 class Samples:
@@ -73,8 +79,11 @@ class Samples:
         for path, row in zip(self.paths, _rows(self.table), strict=True):
             if self.without and row["objects"]:
                 row["objects"] = [thing | self.without for thing in row["objects"]]
-            offset = row["mask_offset"]
-            yield Sample(path, row, None if offset is None else self.read(row["shard"], offset, row["mask_size"]))
+            yield Sample(path, row, self._mask_of(row))
+
+    def _mask_of(self, row: Row) -> Callable[[], bytes] | None:
+        offset = row["mask_offset"]
+        return None if offset is None else partial(self.read, row["shard"], offset, row["mask_size"])
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:

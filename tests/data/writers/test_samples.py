@@ -119,3 +119,14 @@ def test_images_without_a_place_are_counted() -> None:
     )
     assert (len(found), found.num_left_out) == (3, 2)
     assert [sample.name for sample in found] == ["2", "3", "4"]
+
+
+def test_a_mask_is_read_when_it_is_asked_for_and_once() -> None:
+    row = dict.fromkeys(SCHEMA.names) | {"format": "PNG", "labels": [], "source": "1.png", "shard": "s"}
+    rows = [row | {"key": "a" * 16, "mask_offset": 512, "mask_size": 7}, row | {"key": "b" * 16}]
+    read: list[tuple[str, int, int]] = []
+    table = pa.Table.from_pylist(rows, schema=SCHEMA).select(COLUMNS)
+    masked, bare = Samples(table, lambda *place: read.append(place) or b"mask", lambda row: "f")
+    assert read == []
+    assert (masked.mask, masked.mask, bare.mask) == (b"mask", b"mask", None)
+    assert read == [("s", 512, 7)]
