@@ -37,7 +37,8 @@ class Written:
 def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[tuple[Path, dict[str, Any]]]:
     """File and answer of each image, as they come; {"error": reason} for a file that can't be read.
 
-    UsageError for an unknown model, a path without images, or COCO results of a model without boxes.
+    UsageError for an unknown model, a path without images, COCO results of a model without boxes, or anything but JSON
+    of a kind that only a newer visionline knows.
     """
     from stages.tracking import answers, registry
 
@@ -45,7 +46,7 @@ def predict(address: str, inputs: Sequence[Path], written: Written) -> Iterator[
     version = model_at(address)
     files = _files(inputs, written)
     facts = registry.facts(version) if written else {}
-    form = findings.form_of(facts["params"]["kind"]) if written else None
+    form = _form(version, facts) if written else None
     if written.coco and form == "labels":
         raise UsageError(f"--coco: {version.name} answers with labels, and COCO results hold boxes: use --json")
     if written.masks and form != "segments":
@@ -68,6 +69,14 @@ def model_at(address: str) -> Any:
         return registry.version_at(address)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from None
+
+
+def _form(version: Any, facts: Mapping[str, Any]) -> str:
+    try:
+        return findings.form_of(facts["params"]["kind"])
+    except ValueError as error:
+        problem = f"{version.name} version {version.version}: {error}"
+        raise UsageError(f"{problem}; update visionline, or use --json alone") from None
 
 
 def _check(written: Written) -> None:

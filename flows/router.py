@@ -28,6 +28,8 @@ CANARY, SHADOW = "canary", "shadow"
 PATIENCE = 16  # of a body that is too large, this many times the limit is read before the connection is closed
 SHADOWS_AT_ONCE = 32  # more are left out, so that a slow shadow holds back nothing
 
+Said = tuple[tuple[str, ...], tuple[float, ...]]  # labels and scores
+
 
 @dataclass
 class Router:
@@ -66,13 +68,14 @@ class Router:
             version, answer = await self.fleet.ask(role, path, body, content_type)
         except (WorkError, httpx.HTTPError) as error:
             raise HTTPException(503, f"no answer: {' '.join(str(error).split())}") from None
-        note = self._note(sha256, version, role, answer, path, began)
+        told = _said(answer, path)
+        self._note(sha256, version, role, answer, began, told)
         if SHADOW in self.fleet.roles:
-            self._ask_shadow(body, path, content_type, note)
+            self._ask_shadow(body, path, content_type, sha256, told)
         headers = {"X-Model-Version": version}
         return Response(answer.content, answer.status_code, headers, answer.headers.get("content-type"))
 
-    def _ask_shadow(self, body: bytes, path: str, content_type: str, answered: Logged) -> None:
+    def _ask_shadow(self, body: bytes, path: str, content_type: str, sha256: str, told: Said | None) -> None:
         if len(self._shadows) >= SHADOWS_AT_ONCE:
             self.metrics.left_out.inc()
             return
@@ -84,21 +87,21 @@ class Router:
             except (WorkError, httpx.HTTPError):
                 self.metrics.left_out.inc()
                 return
-            self._note(answered.sha256, version, SHADOW, answer, path, began, answered.labels)
+            heard = _said(answer, path)
+            self._note(sha256, version, SHADOW, answer, began, heard, _agree(told, heard))
 
         task = asyncio.create_task(ask())
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
     def _note(
-        self, sha256: str, version: str, role: str, answer: httpx.Response, path: str, began: float,
-        answered: tuple[str, ...] | None = None,
-    ) -> Logged:  # fmt: skip
+        self, sha256: str, version: str, role: str, answer: httpx.Response, began: float, told: Said | None,
+        agrees: bool | None = None,
+    ) -> None:  # fmt: skip
         """Log and count an answer."""
         seconds = time.perf_counter() - began
-        labels, scores = _said(answer, path)
+        labels, scores = told or ((), ())
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        agrees = None if answered is None else sorted(labels) == sorted(answered)
         note = Logged(now, sha256, version, role, answer.status_code, round(seconds * 1000, 2), labels, scores, agrees)
         self.metrics.count(note)
         if self.log:
@@ -107,10 +110,9 @@ class Router:
                 self._told = ""
             except OSError as error:  # a full disk shall not stop the answers
                 if self._told != str(error):
-                    told = f"the request log {self.log.baseFilename} can't be written: {error}"
-                    print(f"visionline: {told}", file=sys.stderr, flush=True)
+                    problem = f"the request log {self.log.baseFilename} can't be written: {error}"
+                    print(f"visionline: {problem}", file=sys.stderr, flush=True)
                 self._told = str(error)
-        return note
 
 
 async def _health(request: Request) -> JSONResponse:
@@ -123,14 +125,19 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": error.detail}, error.status_code, headers)
 
 
-def _said(answer: httpx.Response, path: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Labels and scores to log; none of an answer in a form that only a newer visionline knows."""
+def _said(answer: httpx.Response, path: str) -> Said | None:
+    """What an answer says, a refusal nothing; None for a form that only a newer visionline knows."""
     if answer.status_code != 200:
         return (), ()
     try:
         return said(_answers(answer, path))
     except RuntimeError:
-        return (), ()
+        return None
+
+
+def _agree(told: Said | None, heard: Said | None) -> bool | None:
+    """Whether two answers have the same labels; None where one of them can't be read."""
+    return None if told is None or heard is None else sorted(told[0]) == sorted(heard[0])
 
 
 def _answers(answer: httpx.Response, path: str) -> list[Mapping[str, Any]]:

@@ -91,7 +91,8 @@ class LooseImages:
     @staticmethod
     def _encoded(index: int, data: bytes, box_xyxy: Sequence[float] | None) -> Encoded:
         try:
-            facts, asked = inspect(data), None if box_xyxy is None else _box(box_xyxy)
+            facts = inspect(data)
+            asked = None if box_xyxy is None else _box(box_xyxy, facts.width, facts.height)
         except ValueError as error:
             raise ValueError(f"image {index}: {error}") from None
         key = f"{index:016x}"
@@ -113,11 +114,13 @@ class LooseImages:
         return None
 
 
-def _box(told: Sequence[float]) -> Box:
+def _box(told: Any, width: int, height: int) -> Box:
     try:
-        x1, y1, x2, y2 = map(float, told)
+        x1, y1, x2, y2 = map(float, told if isinstance(told, list | tuple | np.ndarray) else ())
     except (TypeError, ValueError):
         x1 = y1 = x2 = y2 = math.nan
     if not (x1 <= x2 and y1 <= y2 and math.isfinite(x2 - x1 + y2 - y1)):
         raise ValueError(f"box_xyxy {told!r}: give [x1, y1, x2, y2] in pixels, x1 <= x2 and y1 <= y2")
+    if x1 > width or y1 > height or x2 < 0 or y2 < 0:
+        raise ValueError(f"box_xyxy {told!r}: lies outside the image, which has {width} x {height} pixels")
     return x1, y1, x2, y2

@@ -29,21 +29,25 @@ def _task(value: Any, handler: ValidatorFunctionWrapHandler) -> TaskParams:
     """Check a task's entry by the module that its kind names."""
     if isinstance(value, TaskParams) or not isinstance(value, Mapping):
         return handler(value)
-    kind = value.get("kind")
+    return section_of(value.get("kind")).model_validate(value)
+
+
+def module_of(kind: Any) -> Any:
+    """What a kind says of itself: Params, STARTER and ANSWERS; ValueError with the kinds there are."""
     if kind not in task_kinds():
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(task_kinds())}")
-    return section_of(kind).model_validate(value)
+    return importlib.import_module(f"stages.params.{kind}")
 
 
-def section_of(kind: str) -> type[TaskParams]:
-    """The class of a task's entry."""
-    section: type[TaskParams] = importlib.import_module(f"stages.params.{kind}").Params
+def section_of(kind: Any) -> type[TaskParams]:
+    """The class of a task's entry; ValueError as in module_of."""
+    section: type[TaskParams] = module_of(kind).Params
     return section
 
 
 def starter(kind: str) -> dict[str, Any]:
     """What a kind asks for when somebody first trains a small dataset with it on a laptop."""
-    keys: dict[str, Any] = importlib.import_module(f"stages.params.{kind}").STARTER
+    keys: dict[str, Any] = module_of(kind).STARTER
     return keys
 
 

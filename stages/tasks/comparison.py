@@ -28,7 +28,7 @@ class Questions:
 
     keys: list[str]
     places: list[answers.Place]
-    boxes: list[answers.Box]  # what of each image the task looks at; None: all of it
+    boxes: list[answers.Box]  # of each image, what a version that takes boxes is told; empty: the task has none
     targets: list[Any]
 
 
@@ -109,7 +109,7 @@ def _questions(task: tasks.Task, images: StoredImages) -> Questions:
     asked = Questions([], [(folder / f"{shard}.tar", offset, size) for shard, offset, size in rows], [], [])
     for batch in Loader(task.samples(images), batch_size=32, seed=0).in_order():
         asked.keys.extend(batch["key"])
-        asked.boxes.extend(batch.get("box_xyxy", [None] * len(batch["key"])))
+        asked.boxes.extend(batch.get("box_xyxy", ()))
         asked.targets.extend(batch["target"])
     return asked
 
@@ -118,7 +118,7 @@ def _measured(version: registry.Version, task: tasks.Task, asked: Questions) -> 
     """Ask a version for all of the test set, in a process of its own with its own code, and measure the answers."""
     print(f"asking version {version.number} for {len(asked.keys)} test images", flush=True)
     latency: dict[str, float] = {}
-    boxes = asked.boxes if _is_told_boxes(version, asked) else None
+    boxes = _told(version, asked)
     lines = answers.answers_of(version.uri, asked.places, on_latency=latency.update, boxes=boxes)
     metric = task.metric()
     try:
@@ -129,19 +129,29 @@ def _measured(version: registry.Version, task: tasks.Task, asked: Questions) -> 
     return Measured(version, metric, 1000 * latency["single_s"], registry.weights_mib(version))
 
 
-def _is_told_boxes(version: registry.Version, asked: Questions) -> bool:
-    """Whether a version can be told the boxes; ValueError where it can't and was evaluated in them."""
-    if not any(asked.boxes):
-        return False
+def _told(version: registry.Version, asked: Questions) -> list[answers.Box] | None:
+    """The boxes, if a version was evaluated in them; ValueError where it can't be told them any more."""
     if registry.takes_boxes(version):
-        return True
-    facts = registry.facts(registry.version_at(f"{version.name}/{version.number}"))
-    if document.task_section(facts["params"]).takes_boxes:
-        raise ValueError(
-            f"version {version.number} was evaluated in the true boxes, but registered before a request could say "
-            "one: it can't be measured as it was; --force moves the champion all the same"
-        )
-    return False
+        if asked.boxes:
+            return asked.boxes
+        problem = "of which the task as it is now has none"
+    elif _saw_boxes(version):
+        problem = "but registered before a request could say one"
+    else:
+        return None
+    raise ValueError(
+        f"version {version.number} was evaluated in the true boxes, {problem}: it can't be measured as it was; "
+        "--force moves the champion all the same"
+    )
+
+
+def _saw_boxes(version: registry.Version) -> bool:
+    """Of one that says nothing of boxes: whether it crops them all the same, as those before requests with boxes did.
+
+    Its section is read as it is: the schema of today may not know all of its keys.
+    """
+    section = registry.facts(registry.version_at(f"{version.name}/{version.number}"))["params"]
+    return section.get("arch") == "heatmaps" and section["heatmaps"].get("crop") == "box"
 
 
 def _answer(line: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -4,12 +4,13 @@ A version answers with the code that it was registered with, so a form never cha
 and its key what the section of its kind calls ANSWERS.
 """
 
-import importlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict, final
+
+from stages.params import document
 
 SHOWN_SCORE = 0.5  # of a box that is told and drawn, where nobody says otherwise
 LIKELY_SCORE = 0.3  # of a box that is logged, and that a person corrects
@@ -148,8 +149,8 @@ def read(content: Mapping[str, Any]) -> Answer:
 
 
 def form_of(kind: str) -> str:
-    """The form of the answers of a kind of task: "labels", "boxes" or "segments"."""
-    form: str = importlib.import_module(f"stages.params.{kind}").ANSWERS
+    """The form of the answers of a kind of task: "labels", "boxes" or "segments"; ValueError for an unknown kind."""
+    form: str = document.module_of(kind).ANSWERS
     return form
 
 

@@ -30,7 +30,7 @@ class Request:
     ms: float
     labels: tuple[str, ...]  # of all images of the request
     scores: tuple[float, ...]
-    agrees: bool | None = None  # of a shadow: the same labels as were answered
+    agrees: bool | None = None  # of a shadow: the same labels as were answered; None: can't be told
 
 
 class RequestLog(RotatingFileHandler):

@@ -124,7 +124,21 @@ def test_a_loose_image_is_upright_and_knows_its_size():
     assert images.value("labels", 0) is None
 
 
-@pytest.mark.parametrize("box", [[1, 2, 3], [5, 2, 3, 9], [1, 2, math.nan, 4], [1, 2, math.inf, 4], "box", 7])
+NO_BOXES = ([1, 2, 3], [5, 2, 3, 9], [1, 2, math.nan, 4], [1, 2, math.inf, 4], "box", "1234", b"1234", 7)
+
+
+@pytest.mark.parametrize("box", [*NO_BOXES, dict.fromkeys("1234")])
 def test_a_box_that_is_none_is_named(box):
     with pytest.raises(ValueError, match=r"image 1: box_xyxy .*: give \[x1, y1, x2, y2\] in pixels"):
         LooseImages([picture(40, 20), picture(40, 20)], [None, box])
+
+
+@pytest.mark.parametrize("box", [[41, 2, 50, 9], [-9, 2, -1, 9], [1, 21, 9, 30], [1, -9, 9, -1]])
+def test_a_box_outside_the_image_is_refused(box):
+    with pytest.raises(ValueError, match=r"image 0: box_xyxy .* outside the image, which has 40 x 20 pixels"):
+        LooseImages([picture(40, 20)], [box])
+
+
+@pytest.mark.parametrize("box", [(-5, -5, 45, 25), [39.5, 2, 60, 9], np.array([0, 19, 1, 30])])
+def test_a_box_that_reaches_into_the_image_is_taken_as_it_is(box):
+    assert LooseImages([picture(40, 20)], [box]).image(0).asked_xyxy == tuple(box)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from flows import predict, told
 from flows.project import UsageError
+from stages.tracking import registry
 
 CLIENT = Path(__file__).with_name("outside_client.py")
 
@@ -132,6 +134,14 @@ def test_where_results_cannot_go_is_told_before_anything_is_asked(tmp_path: Path
     ):
         with pytest.raises(UsageError, match=word):
             next(predict.predict("cells", [tmp_path], written))
+
+
+def test_a_kind_that_only_a_newer_visionline_knows_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "model_at", lambda address: SimpleNamespace(name="cells", version="3"))
+    monkeypatch.setattr(registry, "facts", lambda version: {"params": {"kind": "depth"}})
+    (tmp_path / "1.jpg").touch()
+    with pytest.raises(UsageError, match=r"cells version 3: unknown kind 'depth'; .*; update visionline, or use"):
+        next(predict.predict("cells", [tmp_path], predict.Written(tmp_path / "out")))
 
 
 def test_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

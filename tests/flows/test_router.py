@@ -26,7 +26,7 @@ JPEG = {"content-type": "image/jpeg"}
 
 @dataclass
 class Version:
-    """A version that answers with one label."""
+    """A version that answers with one label, or in a form that is not known here."""
 
     version: str
     label: str = "cat"
@@ -34,6 +34,12 @@ class Version:
     @property
     def facts(self) -> dict[str, Any]:
         return FACTS | {"version": self.version}
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        if self.label == "deep":
+            return {"depth": [1.5]}
+        return {"label": self.label, "score": 0.75, "scores": {self.label: 0.75}}
 
 
 @dataclass
@@ -50,13 +56,9 @@ class Fleet:
         held = self.roles[role]
         if body == b"dies":
             raise WorkError(f"version {held.version} ended while it answered, twice")
-        if body == b"deep":
-            return held.version, httpx.Response(200, json={"depth": [1.5]})
         if body == b"bad":
             return held.version, httpx.Response(400, json={"error": "not an image"})
-        return held.version, httpx.Response(
-            200, json={"label": held.label, "score": 0.75, "scores": {held.label: 0.75}}
-        )
+        return held.version, httpx.Response(200, json=held.answer)
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +106,9 @@ def test_an_answer_names_its_version_and_is_logged_without_the_image(client: Tes
     assert b"pixels" not in (requests.FOLDER / "cells" / requests.FILE).read_bytes()
 
 
-def test_an_answer_in_a_form_that_is_not_known_here_is_given_all_the_same(client: TestClient) -> None:
-    assert client.post("/predict", content=b"deep", headers=JPEG).json() == {"depth": [1.5]}
+def test_an_answer_in_a_form_that_is_not_known_here_is_given_all_the_same() -> None:
+    client = started(Fleet({"served": Version("3", "deep")}))
+    assert client.post("/predict", content=b"pixels", headers=JPEG).json() == {"depth": [1.5]}
     (logged,) = requests.read("cells")
     assert (logged.status, logged.labels, logged.scores) == (200, (), ())
 
@@ -127,6 +130,18 @@ def test_a_shadow_is_asked_and_logged_but_never_heard() -> None:
     rows = {(row["role"], row["version"]): row for row in requests.compared(requests.read("cells"))}
     assert rows["shadow", "4"]["requests"] == rows["served", "3"]["requests"] == 5
     assert (rows["shadow", "4"]["agreement"], rows["served", "3"]["agreement"]) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("served", "shadow", "agrees"),
+    [("cat", "cat", True), ("cat", "dog", False), ("deep", "deep", None), ("cat", "deep", None), ("deep", "cat", None)],
+)
+def test_answers_that_can_not_be_read_agree_with_none(served: str, shadow: str, agrees: bool | None) -> None:
+    with started(Fleet({"served": Version("3", served), "shadow": Version("4", shadow)})) as client:
+        client.post("/predict", content=b"pixels", headers=JPEG)
+        counted = "visionline_shadow_answers_total{" in client.get("/metrics").text
+    assert {note.role: note.agrees for note in requests.read("cells")} == {"served": None, "shadow": agrees}
+    assert counted == (agrees is not None)
 
 
 def test_a_canary_answers_its_share_and_the_same_image_always_the_same() -> None:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from stages.params import document
 from stages.params.backbone import ARCHITECTURES
+from stages.tracking import findings
 
 KIND = "kind: detection"
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def test_all_errors_at_once_with_their_paths(params_file):
         ("  breeds:", "  small-net:", "tasks.small-net", ["a backbone has this name too"]),
         ("steps: 10", "steps: 10\n      epochs: 2", "tasks.cells.training", ["exactly one of steps and epochs"]),
         ("{steps: 5, optimizer: {lr: 1e-3}}", "{}", "tasks.breeds.training", ["exactly one of steps and epochs"]),
-        ("{epochs: 1.5}", "", "backbones.small-net.training", ["None"]),
+        ("{epochs: 1.5}", "", "backbones.small-net", ["give training, or weights"]),
         ("  pets: {}", "  pets: {}\n  7: {}", "datasets.7", ["string"]),
         ("batch_size: 4", "batch_size: 4\n      accumulate: 3", "tasks.cells.training", ["4", "multiple", "3"]),
         ("steps: 10", "steps: 10\n      freeze: 2", "tasks.cells.training", ["freeze is no key", "adaptation: "]),
@@ -163,6 +164,12 @@ def test_an_entry_that_is_not_there_names_those_that_are(params_file, read, grou
         ValueError, match=f"no {group} 'x'; there are: {'pets, birds' if group == 'dataset' else 'cel'}"
     ):
         getattr(document, read)("x")
+
+
+@pytest.mark.parametrize("ask", [document.section_of, document.starter, findings.form_of])
+def test_a_kind_that_is_not_there_names_those_that_are(ask):
+    with pytest.raises(ValueError, match=r"unknown kind 'depth'; there are: classification, detection, "):
+        ask("depth")
 
 
 def test_a_section_is_frozen(params_file):

@@ -6,7 +6,7 @@ And that models which see a person's box are measured as they were evaluated.
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,8 @@ def known(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reg
     monkeypatch.setattr(comparison.document, "task_params", lambda name: params)
     monkeypatch.setattr(registry, "version", made.version)
     monkeypatch.setattr(registry, "weights_mib", lambda version: 1.0)
+    monkeypatch.setattr(registry, "takes_boxes", lambda version: False)
+    monkeypatch.setattr(comparison, "_saw_boxes", lambda version: False)
     monkeypatch.setattr(answers, "answers_of", made.answers_of)
     monkeypatch.setattr(history, "version_index", lambda name, digest, columns: dataset.table(columns=columns))
     return made
@@ -217,13 +219,13 @@ class Arrows:
     dataset: Dataset
     run_id: str
 
-    def params(self, crop: str) -> Any:
+    def params(self, crop: str, arch: str = "heatmaps") -> Any:
         entry = {"kind": "keypoints", "dataset": "arrows", "backbone": "none", "training": {"steps": 1}}
-        entry |= {"arch": "heatmaps", "image_size_px": [64, 64], "pck_reference": "box", "pck_threshold": 0.5}
+        entry |= {"arch": arch, "image_size_px": [64, 64], "pck_reference": "box", "pck_threshold": 0.5}
         return task_section(entry | {"heatmaps": {"channels": 8, "label": "arrow", "crop": crop}})
 
-    def task(self, crop: str) -> tasks.Task:
-        return tasks.build(self.params(crop), self.dataset.classes, self.dataset.skeleton)
+    def task(self, crop: str, arch: str = "heatmaps") -> tasks.Task:
+        return tasks.build(self.params(crop, arch), self.dataset.classes, self.dataset.skeleton)
 
     def images(self) -> StoredImages:
         return StoredImages(self.dataset, "test", *self.task("box").columns)
@@ -232,11 +234,11 @@ class Arrows:
         """As evaluate measures it."""
         return evaluation.measure(self.task(crop), model, self.images()).compute()["pck"]
 
-    def register(self, number: int, crop: str, *, takes_boxes: bool) -> float:
-        """Add a version; returns the number that it was registered with."""
+    def register(self, number: int, crop: str, *, takes_boxes: bool, **lost: Any) -> float:
+        """Add a version, its section with keys that today's has not; returns the number it was registered with."""
         torch.manual_seed(number)
         model, models = self.task(crop).model(backbones.build("resnet18")), Path(f"models/{number}/arrows")
-        facts = {"arch": "resnet18", "stem": "imagenet", "params": self.params(crop).model_dump(mode="json")}
+        facts = {"arch": "resnet18", "stem": "imagenet", "params": self.params(crop).model_dump(mode="json") | lost}
         facts |= {"classes": list(self.dataset.classes), "skeleton": self.dataset.skeleton.to_json()}
         folder.write(models, model, facts, [])
         uri = registry.log_model(self.run_id, "arrows", models, registry.signature(takes_boxes=takes_boxes))
@@ -278,11 +280,18 @@ def test_models_that_see_boxes_are_measured_as_they_were_evaluated(
 def test_a_version_is_told_boxes_by_what_it_was_evaluated_in(arrows: Arrows) -> None:
     arrows.register(1, "box", takes_boxes=True)
     arrows.register(2, "image", takes_boxes=False)
-    arrows.register(3, "box", takes_boxes=False)  # as before a request could say any
+    arrows.register(3, "box", takes_boxes=False, since_gone=1)  # as before a request could say any
     box, image, old = (registry.version(f"arrows/{number}") for number in (1, 2, 3))
-    for crop in ("box", "image"):  # whatever the task is today
-        asked = comparison._questions(arrows.task(crop), arrows.images())
-        assert any(asked.boxes)
-        assert comparison._is_told_boxes(box, asked) and not comparison._is_told_boxes(image, asked)
+    for crop, arch in (("box", "heatmaps"), ("image", "heatmaps"), ("box", "keypoint_rcnn")):  # the task today
+        asked = comparison._questions(arrows.task(crop, arch), arrows.images())
+        assert any(asked.boxes) == (arch == "heatmaps")
+        if arch == "heatmaps":
+            assert comparison._told(box, asked) == asked.boxes
+        else:
+            with pytest.raises(ValueError, match="version 1 was evaluated in the true boxes, of which the task as it"):
+                comparison._told(box, asked)
+        assert comparison._told(image, asked) is None
         with pytest.raises(ValueError, match="version 3 was evaluated in the true boxes, but registered before"):
-            comparison._is_told_boxes(old, asked)
+            comparison._told(old, asked)
+    nobody = replace(asked, boxes=[None] * len(asked.keys))  # a test set in which no person is labelled
+    assert comparison._told(box, nobody) == nobody.boxes
