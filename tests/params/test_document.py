@@ -91,7 +91,7 @@ def test_all_errors_at_once_with_their_paths(params_file):
         ("  breeds:", "  small-net:", "tasks.small-net", ["a backbone has this name too"]),
         ("steps: 10", "steps: 10\n      epochs: 2", "tasks.cells.training", ["exactly one of steps and epochs"]),
         ("{steps: 5, optimizer: {lr: 1e-3}}", "{}", "tasks.breeds.training", ["exactly one of steps and epochs"]),
-        ("{epochs: 1.5}", "", "backbones.small-net", ["give training, or weights"]),
+        ("{epochs: 1.5}", "", "backbones.small-net.training", ["None"]),
         ("  pets: {}", "  pets: {}\n  7: {}", "datasets.7", ["string"]),
         ("batch_size: 4", "batch_size: 4\n      accumulate: 3", "tasks.cells.training", ["4", "multiple", "3"]),
         ("steps: 10", "steps: 10\n      freeze: 2", "tasks.cells.training", ["freeze is no key", "adaptation: "]),
