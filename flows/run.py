@@ -181,6 +181,7 @@ def _shown(value: Mapping[str, float | None] | None) -> str:
 
 
 COLUMNS = ("task", "metric", "images", "before", "from scratch", "after", "versions")
+MIN_WIDTHS = dict.fromkeys(("metric", "before", "from scratch", "after"), len("[0.000,"))
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -200,8 +201,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the result table and where to look further."""
     table = Table(title="Metrics on the test split, with bootstrap intervals", title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=column in ("task", "versions"))
+    for column in COLUMNS:  # in 80 columns a long name is folded sooner than a bound of an interval is cut
+        table.add_column(column, no_wrap=column == "versions", min_width=MIN_WIDTHS.get(column), overflow="fold")
     for row in result["tasks"]:
         table.add_row(*(cell.replace(" [", "\n[").replace(", c", "\nc") for cell in _cells(row)))
     console.print(table)
