@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows import predict
 from flows.project import LOCAL_STATE
+from stages.params.files import sha256_of
 from stages.tracking import findings
 
 FOLDER = LOCAL_STATE / "labelling"
@@ -22,7 +23,7 @@ def ask(name: str, inputs: Path, num: int) -> Path:
     answered = predict.predict(name, [inputs], predict.Written())
     found = [(file, findings.read(answer)) for file, answer in answered if "error" not in answer]
     asked = sorted(found, key=lambda row: (-row[1].uncertainty, str(row[0])))[:num]
-    hashes = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file, _ in asked)
+    hashes = sorted(sha256_of(file) for file, _ in asked)
     folder = FOLDER / name / hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
     batch = (folder / BATCH).absolute()
     if (batch / TASK).is_file():

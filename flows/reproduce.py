@@ -44,7 +44,7 @@ def reproduce(address: str, output: Path | None, console: Console) -> dict[str, 
         needed = {entry.dataset: graphs.pointer_hash(worktree / f"data/{entry.dataset}.dvc") or "", **dict(trained_on)}
         for dataset, digest in needed.items():
             _bring(worktree, dataset, digest)
-            console.print(f"data/{dataset} is what it was trained on, byte for byte", highlight=False)
+            console.print(f"data/{dataset} is what it was built from, byte for byte", highlight=False)
         _lend_weights(worktree, backbone, entry)
         settings = {
             "MLFLOW_TRACKING_URI": store.tracking_uri(),

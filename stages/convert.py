@@ -19,7 +19,7 @@ from stages.data.borrowed import borrowed, digest_at
 from stages.data.dataset import Dataset
 from stages.data.pointers import pointer_hash
 from stages.data.splits import SPLITS
-from stages.data.writers import writer_of
+from stages.data.writers import writer_for
 from stages.data.writers._losses import in_words, losses
 from stages.data.writers._samples import COLUMNS, ONLY, Samples
 from stages.params.files import replacing_folder
@@ -74,8 +74,8 @@ def _write(
     strict: bool,
     progress: bool,
 ) -> tuple[Samples, int, dict[str, int]]:
-    writer = writer_of(fmt)
     description = dataset.description
+    writer = writer_for(fmt, description.task)
     if only in ("boxes", "polygons"):
         description = replace(description, skeleton=(), skeleton_edges=())
     samples = Samples(_table(dataset, splits), dataset.read, writer.place, only)

@@ -2,7 +2,6 @@
 
 import argparse
 import glob
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from stages.data.lookup import Lookup, Sighting, is_sha256
 from stages.data.pointers import pointer_hash
 from stages.data.shards import replace_file
 from stages.data.versions import hash_file
+from stages.params.files import sha256_of
 from stages.tracking import artifacts, exposure, lineage
 from stages.tracking.full_disk import advised
 from stages.tracking.records import Records
@@ -51,7 +51,7 @@ def _hashes(lookup: Lookup, image: str) -> set[str]:
     """The sha256 of all that a person can mean by an image."""
     file = Path(image)
     if file.is_file():
-        named = hashlib.sha256(file.read_bytes()).hexdigest()
+        named = sha256_of(file)
     else:
         from_source = removals.hashes_of(Path("data") / lookup.name, image)
         if from_source or not is_sha256(image):

@@ -1,7 +1,6 @@
 """Operation `trace`: what a model, a dataset version or an image descends from and led to, as JSON on stdout."""
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.data import history, recall
+from stages.params.files import sha256_of
 from stages.tracking import exposure, lineage, records
 from stages.tracking.lineage import Graph, Node
 from stages.tracking.records import ModelVersion, Records
@@ -50,7 +50,7 @@ def trace_image(image: str, similar_bits: int | None) -> dict[str, Any]:
     file = Path(image)
     if not file.is_file() and not is_sha256(image):
         raise ValueError(f"image {image}: no such file, and no sha256 (8 to 64 hex digits)")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else image.lower()
+    sha256 = sha256_of(file) if file.is_file() else image.lower()
     known, versions = exposure.known()
     graph, sightings = Graph(), []
     lookups = [Lookup(name, list(hashes)) for name, hashes in versions.items()]

@@ -250,8 +250,8 @@ def test_a_dataset_of_another_kind_is_refused(here: Path) -> None:
     add("labels", classification(here / "source", a="cat"))
     add("boxes", detection(here / "source"))
     for name, fmt, words in (
-        ("labels", "voc", "voc holds boxes, the dataset is for classification: use imagefolder or coco"),
-        ("labels", "yolo", "yolo holds objects, the dataset is for classification: use imagefolder or coco"),
+        ("labels", "voc", "voc holds boxes, the dataset is for classification: use coco or imagefolder"),
+        ("labels", "yolo", "yolo holds objects, the dataset is for classification: use coco or imagefolder"),
         ("boxes", "imagefolder", "imagefolder holds labels of whole images, the dataset is for detection: use coco"),
         ("boxes", "mask-png", "mask-png holds a class for every pixel, the dataset is for detection: use coco"),
     ):

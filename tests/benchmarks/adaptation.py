@@ -93,19 +93,16 @@ def measured(mode: str, seed: int, folder: Path, options: argparse.Namespace) ->
     from stages.data.dataset import Dataset
     from stages.data.samples import StoredImages
     from stages.models import folder as models
-    from stages.models.adaptation.adapt import adapt
     from stages.tasks import task as tasks
     from stages.tasks.evaluation import measure
     from stages.training.session import prepare_torch
     from stages.training.throughput import peak_memory_mib
 
-    params = document.load(RECIPE).tasks[TASK]
+    params = document.load(RECIPE).tasks[TASK].model_copy(update={"adaptation": MODES[mode]()})
     training = params.training.model_copy(update={"steps": options.steps, "validate_every": None})
     prepare_torch(seed, options.threads)
     dataset = Dataset(folder / "data" / params.dataset)
-    task = tasks.build(params, dataset.classes)
-    model = task.model(models.read_backbone(folder / "models" / BACKBONE))
-    plan = adapt(model, MODES[mode]())
+    task, model, plan = tasks.prepare(params, dataset, models.read_backbone(folder / "models" / BACKBONE))
     idle_mib = peak_memory_mib()
     seconds = fitted(task, model, params.dataset, training, seed, folder, plan)
     peak_mib = peak_memory_mib()

@@ -13,8 +13,9 @@ from typing import Any
 from stages.data import run_lengths
 from stages.data.dataset import Description
 from stages.data.index import Row
-from stages.data.writers._kind import require
 from stages.data.writers._samples import Sample
+
+KINDS, HOLDS = ("classification", "detection"), "labels and objects"
 
 
 def place(row: Row) -> str | None:
@@ -29,7 +30,6 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """A JSON file a split; ids are unique over all of them."""
-    require(description, ("classification", "detection"), "coco holds labels and objects")
     documents: dict[str, dict[str, Any]] = {}
     with_joints: set[str] = set()
     ids = {label: number for number, label in enumerate(description.classes, start=1)}

@@ -6,9 +6,10 @@ from pathlib import Path
 from stages.data.dataset import Description
 from stages.data.formats._files import is_listed
 from stages.data.index import Row
-from stages.data.writers._kind import require
 from stages.data.writers._provenance import write_licence
 from stages.data.writers._samples import Sample, safe_name
+
+KINDS, HOLDS = ("classification",), "labels of whole images"
 
 
 def place(row: Row) -> str | None:
@@ -24,5 +25,4 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """Only the licence: the folders of the images say all the rest."""
-    require(description, ("classification",), "imagefolder holds labels of whole images")
     write_licence(folder, description)

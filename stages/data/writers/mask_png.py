@@ -15,9 +15,10 @@ from stages.data.dataset import Description
 from stages.data.formats._masks import read_names
 from stages.data.index import Row
 from stages.data.records import VOID
-from stages.data.writers._kind import require
 from stages.data.writers._provenance import write_licence
 from stages.data.writers._samples import Sample
+
+KINDS, HOLDS = ("segmentation",), "a class for every pixel"
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -34,7 +35,6 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """classes.txt, and the mask of each image under its name."""
-    require(description, ("segmentation",), "mask-png holds a class for every pixel")
     classes = list(description.classes)
     numbers = [place + (place >= VOID) for place in range(len(classes))]
     _write_names(folder / "classes.txt", dict(zip(numbers, classes, strict=True)))

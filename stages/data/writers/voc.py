@@ -6,9 +6,10 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from stages.data.dataset import Description
 from stages.data.index import Row
-from stages.data.writers._kind import require
 from stages.data.writers._provenance import write_licence
 from stages.data.writers._samples import Sample
+
+KINDS, HOLDS = ("detection",), "boxes"
 
 _IMAGES, _ANNOTATIONS, _LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
 _DEPTHS = {"1": 1, "L": 1, "I;16": 1, "I": 1, "F": 1}  # of Pillow's modes; the others are shown as RGB
@@ -26,7 +27,6 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """An XML file an image, a list a split."""
-    require(description, ("detection",), "voc holds boxes")
     (folder / _ANNOTATIONS).mkdir()
     (folder / _LISTS).mkdir(parents=True)
     lists: dict[str, list[str]] = {}

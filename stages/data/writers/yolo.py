@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 from stages.data.dataset import Description
 from stages.data.index import Row
 from stages.data.splits import SPLITS
-from stages.data.writers._kind import require
 from stages.data.writers._samples import Sample
+
+KINDS, HOLDS = ("detection",), "objects"
 
 _EXACT = decimal.Context(prec=50)
 _DIGITS = (6, 10, 17, 25, 40)  # behind the point, until the pixels come back to the last bit
@@ -37,7 +38,6 @@ def keeps(thing: Row) -> bool:
 
 def write(folder: Path, samples: Iterable[Sample], description: Description) -> None:
     """data.yaml, and a text file for each image, empty where it has no object."""
-    require(description, ("detection",), "yolo holds objects")
     numbers = {label: number for number, label in enumerate(description.classes)}
     line_of = _line_of(samples, description)
     splits = set()
