@@ -35,7 +35,7 @@ def run(only: Sequence[str], assignments: Mapping[str, str], wait_s: float = 0.0
         unknown = [name for name in only if name not in params.tasks]
         if unknown:
             raise UsageError(f"--only {unknown[0]}: no such task; there are: {', '.join(params.tasks) or 'none'}")
-        _check_data(params)
+        _check_data(params, only)
         graphs.mend_lock()
         graphs.restore_missing()
         graphs.complete_cache()
@@ -85,8 +85,12 @@ def _pins(params: document.Params) -> dict[str, str]:
         raise UsageError(f"weights {error.filename} can't be read: {error.strerror}") from None
 
 
-def _check_data(params: document.Params) -> None:
-    used = {b.dataset for b in params.backbones.values()} | {t.dataset for t in params.tasks.values()}
+def _check_data(params: document.Params, only: Sequence[str]) -> None:
+    """UsageError unless there are data for all that runs; with `only`, other tasks' data may come later."""
+    tasks = [task for name, task in params.tasks.items() if not only or name in only]
+    named = {task.backbone for task in tasks}
+    backbones = [backbone for name, backbone in params.backbones.items() if not only or name in named]
+    used = {task.dataset for task in tasks} | {backbone.dataset for backbone in backbones}
     for name in params.datasets:
         if name in used and not Path("data", f"{name}.dvc").is_file():
             raise UsageError(f"dataset {name} has no data yet: visionline ingest {name} SOURCE --format FORMAT")
